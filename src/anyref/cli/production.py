@@ -1,0 +1,221 @@
+"""From a checked request to a video file with its record beside it.
+
+A video `out.mp4` carries request, model and versions in its container; the sidecar `out.json` holds
+the same, and what may differ between two equal videos: timings. The sidecar also holds SHA-256 sums
+of the reference pictures, so that a picture changed under the same path is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anyref.cli import progress
+from anyref.errors import MediaError
+from anyref.media import check_writable, open_picture, save_picture, write_atomically, write_video
+from anyref.request import Request
+
+if TYPE_CHECKING:
+    from anyref.pipelines.generation import Generation
+    from anyref.pipelines.loading import ModelInfo
+
+DEFAULT_MODEL = "tiny-magref"
+PACKAGES = ("anyref", "torch", "diffusers", "transformers")
+MAX_SIDECAR_BYTES = 512 * 2**20  # room for eight inline pictures
+
+
+def sidecar_of(video: Path) -> Path:
+    """Where the record of a video lies."""
+    return video.with_suffix(".json")
+
+
+def check_pictures(request: Request) -> None:
+    """Open every picture once; raises MediaError for the first that cannot be used."""
+    for reference in request.references:
+        for image in reference.images:
+            open_picture(image)
+
+
+def check_output(video: Path) -> None:
+    """Raise MediaError unless the video and its sidecar can be written there."""
+    if video.suffix.lower() != ".mp4":
+        raise MediaError(f"output {str(video)!r} is not an .mp4 file; name it like out.mp4")
+    for path in (video, sidecar_of(video)):
+        check_writable(path)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what determines a video's bytes, without importing it."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed as a package"
+    return versions
+
+
+def picture_hashes(request: Request) -> list[str]:
+    """SHA-256 of every picture that the request names by path, in order."""
+    paths = [image for r in request.references for image in r.images if isinstance(image, Path)]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The record in a sidecar, or {} when it is missing or no record."""
+    try:
+        if path.stat().st_size > MAX_SIDECAR_BYTES:
+            return {}
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How to run, whatever is made: options that are no part of a request."""
+
+    model: str | None
+    dtype: str | None = None
+    device: str | None = None
+    save_conditioning: Path | None = None
+
+
+@dataclass(frozen=True)
+class Studio:
+    """One model, before and after its weights are read.
+
+    Args:
+        dtype: of the weights, as stored when None. device: where to run; a GPU if None and any.
+    """
+
+    info: ModelInfo
+    model: str
+    dtype: str | None = None
+    device: str | None = None
+
+    @classmethod
+    def open(cls, model: str, dtype: str | None, device: str | None) -> Studio:
+        """Find a model by name or folder; raises ModelError."""
+        from anyref.pipelines.loading import SHIPPED, describe_model
+
+        info = describe_model(model)
+        return cls(info, model if model in SHIPPED else str(Path(model).resolve()), dtype, device)
+
+    def check(self, request: Request) -> None:
+        """Raise SizeError or RequestError when this model cannot make the request."""
+        from anyref.pipelines.loading import check_request
+
+        check_request(self.info, request)
+
+    @cached_property
+    def model_record(self) -> dict[str, str]:
+        """Name and hash of the weights; the dtype too when it is not the stored one."""
+        from anyref.pipelines.loading import model_hash
+
+        record = {"name": self.model, "hash": model_hash(self.info.folder)}
+        return record if self.dtype is None else {**record, "dtype": self.dtype}
+
+    @cached_property
+    def pipe(self) -> Any:
+        """The loaded pipeline, split over all processes under torchrun."""
+        import torch
+
+        from anyref.pipelines import parallel
+        from anyref.pipelines.loading import load_pipeline
+
+        parallel.start()
+        rank = os.environ.get("LOCAL_RANK", "0")
+        device = self.device or (f"cuda:{rank}" if torch.cuda.is_available() else "cpu")
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        pipe = load_pipeline(self.model, dtype=dtype, device=device)
+        parallel.shard(pipe)
+        return pipe
+
+    def record(self, request: Request) -> dict[str, Any]:
+        """What determines the video's bytes: request, model and versions."""
+        request = request.model_copy(update={"model": self.model})
+        return {
+            "request": json.loads(request.to_json()),
+            "model": self.model_record,
+            "versions": installed_versions(),
+        }
+
+    def has_made(self, request: Request, video: Path) -> bool:
+        """True when the video is there, made by this model from this request and its pictures."""
+        sidecar = read_sidecar(sidecar_of(video))
+        if not video.is_file() or not sidecar:
+            return False
+        expected = self.record(request)
+        return all(
+            sidecar.get(field) == expected[field] for field in ("request", "model")
+        ) and sidecar.get("pictures") == picture_hashes(request)
+
+    def make(
+        self, request: Request, video: Path, save_conditioning: Path | None = None
+    ) -> dict[str, float]:
+        """Load if needed, generate, write; the seconds of each part.
+
+        Raises:
+            AnyRefError: what loading, generation or writing raise.
+        """
+        from anyref.pipelines.generation import generate
+
+        seconds: dict[str, float] = {}
+        pictures = picture_hashes(request)
+        with progress.reporting() as reporter:
+            if "pipe" not in self.__dict__:
+                reporter.stage("load")
+                start = time.perf_counter()
+                self.pipe  # noqa: B018 - loads
+                seconds["load"] = time.perf_counter() - start
+            result = generate(self.pipe, request, on_stage=reporter.stage, on_step=reporter.step)
+            seconds.update(result.timings)
+            if progress.prints():
+                reporter.stage("write")
+                start = time.perf_counter()
+                if save_conditioning is not None:
+                    _save_conditioning(save_conditioning, result)
+                record = self.record(request)
+                sidecar_of(video).unlink(missing_ok=True)  # never beside a video it did not make
+                write_video(video, result.frames, result.fps, record)
+                seconds["write"] = time.perf_counter() - start
+                _write_sidecar(video, {**record, "pictures": pictures, "timings": seconds})
+        return seconds
+
+
+def make_one(request: Request, video: Path, run: Run) -> Studio:
+    """Check everything, then make one video and say where it is."""
+    check_pictures(request)
+    model = run.model or DEFAULT_MODEL
+    studio = Studio.open(model, run.dtype, run.device)
+    studio.check(request)
+    check_output(video)
+    if run.save_conditioning is not None:
+        check_writable(run.save_conditioning / "canvas.png")
+    seconds = studio.make(request, video, run.save_conditioning)
+    progress.line(f"{video} ({summary(seconds)})")
+    return studio
+
+
+def _save_conditioning(folder: Path, result: Generation) -> None:
+    for name, picture in result.conditioning_pictures.items():
+        save_picture(folder / f"{name}.png", picture)
+
+
+def _write_sidecar(video: Path, record: dict[str, Any]) -> None:
+    data = json.dumps(record, indent=2, ensure_ascii=False).encode("utf-8")
+    write_atomically(sidecar_of(video), lambda file: file.write(data))
+
+
+def summary(seconds: dict[str, float]) -> str:
+    """`load 1.2 s, encode 0.3 s, ...`."""
+    return ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items())

@@ -1,0 +1,57 @@
+"""Every error that anyref raises on purpose.
+
+AnyRefError                 the input or the environment is at fault; the message says what to do
+├── RequestError            a request that cannot be made into a video
+│   ├── ReferencesError     one of its references: name, count, kind, strength, mask
+│   ├── SizeError           height, width or number of frames
+│   └── PromptError         prompt text, mentions
+├── MediaError              a picture or video that cannot be read or written
+├── ModelError              a model name or folder that cannot be used
+│   └── ConvertError        official weights that do not fit, key by key
+├── TrainingError           a run that cannot start or go on
+└── LabError                the cutout world's packages or pictures
+
+Messages state the value, the limit and the remedy, in that order, on one line.
+"""
+
+from __future__ import annotations
+
+
+class AnyRefError(ValueError):
+    """Root of the tree. The command line prints its message and exits with code 2."""
+
+
+class RequestError(AnyRefError):
+    """A request that cannot be made into a video."""
+
+
+class ReferencesError(RequestError):
+    """References that cannot be used: name, count, kind, strength or mask."""
+
+
+class SizeError(RequestError):
+    """Height, width or number of frames outside what the model's shapes allow."""
+
+
+class PromptError(RequestError):
+    """A prompt that is empty, or that mentions references which do not exist."""
+
+
+class MediaError(AnyRefError):
+    """A picture or video that cannot be read, is too large, or cannot be written."""
+
+
+class ModelError(AnyRefError):
+    """A model name or folder that cannot be used."""
+
+
+class ConvertError(ModelError):
+    """Official weights whose files or keys do not fit the architecture."""
+
+
+class TrainingError(AnyRefError):
+    """A training run that cannot start or cannot go on."""
+
+
+class LabError(AnyRefError):
+    """The cutout world's packages or pictures cannot be had."""

@@ -1,0 +1,253 @@
+"""Pictures and videos, in and out, with bounds on what is read and atomic writes.
+
+Everything that turns a picture into network input starts from `open_picture` and `letterbox`;
+nothing else in anyref decodes a file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from anyref.errors import MediaError
+
+MAX_PICTURE_BYTES = 64 * 2**20
+MAX_PICTURE_PIXELS = 64 * 10**6
+MAX_VIDEO_BYTES = 2**31
+MAX_VIDEO_FRAMES = 20_000
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+WHITE = (255, 255, 255)
+
+
+def open_picture(source: str | Path | Image.Image) -> Image.Image:
+    """Read a picture as RGB on white, upright (EXIF orientation applied).
+
+    Args:
+        source: a file (PNG, JPEG, WebP, BMP, GIF or TIFF; first frame) or a PIL image.
+
+    Raises:
+        MediaError: missing, unreadable, not a picture, over 64 MiB or over 64 megapixels.
+    """
+    if isinstance(source, Image.Image):
+        return on_white(source)
+    path = Path(source)
+    if not path.is_file():
+        raise MediaError(f"picture {str(path)!r} does not exist; check the path")
+    if path.stat().st_size > MAX_PICTURE_BYTES:
+        raise MediaError(f"picture {str(path)!r} is over 64 MiB; save a smaller one")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(path, formats=PICTURE_FORMATS)
+        if picture.width * picture.height > MAX_PICTURE_PIXELS:
+            raise MediaError(
+                f"picture {str(path)!r} is {picture.width}x{picture.height}, over 64 megapixels; "
+                "scale it down"
+            )
+        picture.load()
+        return on_white(ImageOps.exif_transpose(picture))
+    except MediaError:
+        raise
+    except Exception as error:
+        raise MediaError(
+            f"{str(path)!r} is not a readable picture ({type(error).__name__}); "
+            f"give one of {', '.join(PICTURE_FORMATS)}"
+        ) from error
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """Composite transparency on white and return RGB (MAGREF subject2video.py, RGBA branch)."""
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        canvas = Image.new("RGB", rgba.size, WHITE)
+        canvas.paste(rgba, mask=rgba.getchannel("A"))
+        return canvas
+    return picture.convert("RGB")
+
+
+def fit(width: int, height: int, cell_width: int, cell_height: int) -> tuple[int, int]:
+    """Largest size of the same aspect ratio inside a cell, truncated as the checkpoints were fed.
+
+    Truncation, not rounding: rounding moves one mask row or column for many sizes
+    (MAGREF subject2video.py, Kaleido data_video). At least one pixel each way.
+    """
+    ratio = width / height
+    if ratio > cell_width / cell_height:
+        return cell_width, max(1, int(cell_width / ratio))
+    return max(1, int(cell_height * ratio)), cell_height
+
+
+def letterbox(
+    picture: Image.Image, width: int, height: int
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Fit a picture into width x height on white, centred, LANCZOS.
+
+    Returns:
+        the RGB picture of exactly that size, and the box (left, top, right, bottom) in pixels
+        that the resized picture itself covers.
+    """
+    new_width, new_height = fit(picture.width, picture.height, width, height)
+    left, top = (width - new_width) // 2, (height - new_height) // 2
+    canvas = Image.new("RGB", (width, height), WHITE)
+    canvas.paste(picture.resize((new_width, new_height), Image.Resampling.LANCZOS), (left, top))
+    return canvas, (left, top, left + new_width, top + new_height)
+
+
+def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that a kill leaves either the old one or the whole new one.
+
+    Args:
+        writer: is given the open temporary file (in the same folder) and fills it.
+
+    Raises:
+        MediaError: when the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise MediaError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            writer(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise MediaError unless a file could be written at `path`; leaves nothing behind."""
+    path = Path(path)
+    if path.is_dir():
+        raise MediaError(f"output {str(path)!r} is a folder; give a file name such as out.mp4")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise MediaError(f"output {str(path)!r} cannot be written: {str(folder)!r} is not writable")
+
+
+def write_video(
+    path: str | Path, frames: np.ndarray, fps: float, metadata: dict[str, Any] | None = None
+) -> None:
+    """Write an H.264 MP4 whose bytes depend only on the arguments.
+
+    Args:
+        frames: uint8 (T, Y, X, 3), RGB. Odd sides are padded by one repeated row or column.
+        fps: frames per second.
+        metadata: stored as JSON in the container's comment tag.
+    """
+    write_atomically(path, lambda file: _encode_video(file, frames, fps, metadata))
+
+
+def _encode_video(
+    file: BinaryIO, frames: np.ndarray, fps: float, metadata: dict[str, Any] | None
+) -> None:
+    import av
+
+    _, height, width, _ = frames.shape
+    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    options = {"movflags": "+use_metadata_tags", "fflags": "+bitexact"}
+    with av.open(file, "w", format="mp4", options=options) as container:
+        if metadata is not None:
+            container.metadata["comment"] = json.dumps(metadata, ensure_ascii=True, sort_keys=True)
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = even.shape[1], even.shape[2]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        stream.options = {"crf": "14", "preset": "medium", "flags": "+bitexact"}
+        for frame in even:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def read_video(path: str | Path) -> tuple[np.ndarray, float, dict[str, Any]]:
+    """Read a video: frames uint8 (T, Y, X, 3), frames per second, anyref metadata (or {}).
+
+    Raises:
+        MediaError: missing, over 2 GiB, over 20,000 frames, or not a video.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError(f"video {str(path)!r} does not exist; check the path")
+    if path.stat().st_size > MAX_VIDEO_BYTES:
+        raise MediaError(f"video {str(path)!r} is over 2 GiB; cut it")
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            frames = []
+            for frame in container.decode(stream):
+                if len(frames) >= MAX_VIDEO_FRAMES:
+                    raise MediaError(f"video {str(path)!r} is over 20,000 frames; cut it")
+                frames.append(frame.to_ndarray(format="rgb24"))
+            comment = container.metadata.get("comment", "")
+            fps = float(stream.average_rate or 0)
+    except (av.FFmpegError, IndexError) as error:
+        raise MediaError(f"{str(path)!r} is not a readable video: {error}") from error
+    return np.stack(frames), fps, _metadata_of(comment)
+
+
+def _metadata_of(comment: str) -> dict[str, Any]:
+    try:
+        value = json.loads(comment)
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def save_picture(path: str | Path, picture: Image.Image) -> None:
+    """Write a picture atomically; the format follows the suffix (.png, .jpg)."""
+    kind = "JPEG" if Path(path).suffix.lower() in (".jpg", ".jpeg") else "PNG"
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def frame_sheet(
+    frames: np.ndarray,
+    references: Sequence[Image.Image] = (),
+    caption: str = "",
+    *,
+    num_frames: int = 6,
+    cell: int = 160,
+) -> Image.Image:
+    """Lay references, then evenly spaced frames, in one row under a caption.
+
+    Args:
+        frames: uint8 (T, Y, X, 3). cell: height of the row in pixels.
+    """
+    picks = np.linspace(0, len(frames) - 1, min(num_frames, len(frames))).round().astype(int)
+    pictures = [letterbox(open_picture(r), cell, cell)[0] for r in references]
+    width = max(1, round(cell * frames.shape[2] / frames.shape[1]))
+    resample = Image.Resampling.NEAREST if frames.shape[1] < cell else Image.Resampling.LANCZOS
+    pictures += [Image.fromarray(frames[i]).resize((width, cell), resample) for i in picks]
+    gap, text_height = 4, 20 if caption else 0
+    sheet = Image.new(
+        "RGB",
+        (sum(p.width + gap for p in pictures) + gap, cell + 2 * gap + text_height),
+        (238, 238, 238),
+    )
+    left = gap
+    for picture in pictures:
+        sheet.paste(picture, (left, text_height + gap))
+        left += picture.width + gap
+    if caption:
+        ImageDraw.Draw(sheet).text((gap, gap), caption, fill=(20, 20, 20))
+    return sheet

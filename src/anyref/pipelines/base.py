@@ -1,0 +1,418 @@
+"""The one denoising loop, shared by both families.
+
+    references --condition--> Conditioning --denoise(transformer, scheduler)--> latents
+        --decode--> frames
+
+A family is a subclass that says what references become (`condition`) and carries its constants in
+its configuration. Everything else, encoders, loop, guidance, decoding, is here, once.
+
+Axes: B batch, C channels, L text tokens, F latent frames, H W latent rows and columns,
+T frames, Y X pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DiffusionPipeline, WanPipeline
+from diffusers.loaders import WanLoraLoaderMixin
+from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+from diffusers.video_processor import VideoProcessor
+from PIL import Image
+from torch import Tensor
+
+from anyref.errors import PromptError, RequestError
+from anyref.pipelines import parallel
+from anyref.pipelines.conditioning import Conditioning
+from anyref.pipelines.solvers import make_scheduler, set_official_timesteps
+from anyref.request import (
+    PixelShape,
+    Reference,
+    Request,
+    ShapeRules,
+    check_references,
+    resolve_mentions,
+)
+
+ReferenceInput = Reference | Image.Image | str | Path
+
+
+def as_references(references: Sequence[ReferenceInput] | None) -> tuple[Reference, ...]:
+    """Pictures and paths become unnamed references; all are checked.
+
+    Raises:
+        RequestError: what `check_references` refuses.
+    """
+    values = tuple(
+        r if isinstance(r, Reference) else Reference(images=(r,)) for r in references or ()
+    )
+    check_references(values)
+    return values
+
+
+class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
+    """Base of `MagrefPipeline` and `KaleidoPipeline`; not used by itself."""
+
+    model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
+    _callback_tensor_inputs = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    request_options: ClassVar[tuple[str, ...]] = ()  # fields of Request that `condition` takes
+    _optional_components = ["tokenizer", "text_encoder", "image_encoder", "vae"]
+
+    # the stock text path: UMT5, padding rows zeroed, no attention mask
+    encode_prompt = WanPipeline.encode_prompt
+    _get_t5_prompt_embeds = WanPipeline._get_t5_prompt_embeds
+
+    def _finish_init(self, **components: Any) -> None:
+        self.register_modules(**components)
+        self.video_processor = VideoProcessor(vae_scale_factor=self.rules.spatial)
+        self.stage_seconds: dict[str, float] = {}
+        self.on_stage: Callable[[str], None] | None = None
+
+    @classmethod
+    def check_references(
+        cls, references: Sequence[Reference], defaults: Mapping[str, Any], request: Request
+    ) -> None:
+        """Refuse, before weights load, references that the family cannot place."""
+
+    @property
+    def rules(self) -> ShapeRules:
+        """What sizes this model can make."""
+        vae = self.vae.config if self.vae is not None else None
+        return ShapeRules(
+            spatial=vae.scale_factor_spatial if vae else 8,
+            temporal=vae.scale_factor_temporal if vae else 4,
+            patch=tuple(self.transformer.config.patch_size),
+            max_positions=self.transformer.config.rope_max_seq_len,
+            lead_frames=self.config.lead_frames,
+        )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that are denoised."""
+        return int(self.transformer.config.out_channels)
+
+    def set_solver(self, name: str, flow_shift: float | None = None) -> None:
+        """Swap the scheduler for "unipc", "dpm++" or "euler" with the official sigmas.
+
+        Args:
+            flow_shift: timestep shift; the pipeline's own default when absent.
+
+        Raises:
+            RequestError: for an unknown name.
+        """
+        self.scheduler = make_scheduler(name, flow_shift or self.config.flow_shift)
+
+    def condition(
+        self, references: Sequence[Reference], shape: PixelShape, *, seed: int = 0, **options: Any
+    ) -> Conditioning:
+        """What these references become at this size; each family's own."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def encode_video(self, frames: Tensor) -> Tensor:
+        """Normalised latents of pixels.
+
+        Args:
+            frames: (B, 3, T, Y, X) in [-1, 1].
+
+        Returns:
+            (B, C, F, H, W), the mode of the VAE's posterior, in the VAE's dtype.
+        """
+        mean, std_inverse = self._latent_statistics(frames.device)
+        latents = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode()
+        return (latents - mean.to(latents.dtype)) * std_inverse.to(latents.dtype)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Pixels (B, 3, T, Y, X) in [-1, 1] of normalised latents, lead frames included."""
+        latents = latents.to(self.vae.dtype)
+        mean, std_inverse = self._latent_statistics(latents.device)
+        latents = latents / std_inverse.to(latents.dtype) + mean.to(latents.dtype)
+        return self.vae.decode(latents, return_dict=False)[0]
+
+    def _latent_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        config = self.vae.config
+        mean = torch.tensor(config.latents_mean).view(1, config.z_dim, 1, 1, 1)
+        std_inverse = 1.0 / torch.tensor(config.latents_std).view(1, config.z_dim, 1, 1, 1)
+        return mean.to(device), std_inverse.to(device)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        if self.on_stage is not None:
+            self.on_stage(name)
+        start = time.perf_counter()
+        yield
+        self.stage_seconds[name] = time.perf_counter() - start
+
+    def _encode_text(
+        self,
+        prompt: str | list[str] | None,
+        references: Sequence[Reference],
+        negative_prompt: str | list[str] | None,
+        guided: bool,
+        embeds: tuple[Tensor | None, Tensor | None],
+        max_sequence_length: int | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        length = max_sequence_length or self.config.max_sequence_length
+        if self.transformer.config.image_dim is not None and length != 512:
+            raise RequestError(
+                f"max_sequence_length {length} does not work with an image encoder: the "
+                "transformer takes the last 512 tokens as text; use 512"
+            )
+        if isinstance(prompt, str):
+            prompt = resolve_mentions(prompt, references)
+        elif prompt is not None:
+            prompt = [resolve_mentions(p, references) for p in prompt]
+        if negative_prompt is None and embeds[1] is None:
+            negative_prompt = self.config.default_negative_prompt
+        if isinstance(prompt, list) and isinstance(negative_prompt, str):
+            negative_prompt = [negative_prompt] * len(prompt)
+        self._check_text(prompt, negative_prompt, guided, embeds, length)
+        positive, negative = self.encode_prompt(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            do_classifier_free_guidance=guided,
+            prompt_embeds=embeds[0],
+            negative_prompt_embeds=embeds[1],
+            max_sequence_length=length,
+            device=self._execution_device,
+        )
+        dtype = self.transformer.dtype
+        return positive.to(dtype), None if negative is None else negative.to(dtype)
+
+    def _check_text(
+        self,
+        prompt: str | list[str] | None,
+        negative_prompt: str | list[str] | None,
+        guided: bool,
+        embeds: tuple[Tensor | None, Tensor | None],
+        length: int,
+    ) -> None:
+        if (prompt is None) == (embeds[0] is None):
+            raise PromptError("give either prompt or prompt_embeds, not both and not neither")
+        needed = [prompt] if embeds[0] is None else []
+        if guided and embeds[1] is None:
+            needed.append(negative_prompt)
+        if needed and self.text_encoder is None:
+            raise PromptError(
+                "this model folder has no text encoder; pass prompt_embeds, and "
+                "negative_prompt_embeds or guidance_scale=1"
+            )
+        for text in needed:
+            for line in [text] if isinstance(text, str) else text or []:
+                count = len(self.tokenizer(line).input_ids)
+                if count > length:
+                    raise PromptError(
+                        f"a prompt is {count} tokens long, the text encoder reads {length}; "
+                        "shorten it"
+                    )
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        latents: Tensor,
+        conditioning: Conditioning,
+        text: tuple[Tensor, Tensor | None],
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+        attention_kwargs: dict[str, Any] | None = None,
+        callback: Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]] | None = None,
+    ) -> Tensor:
+        """From noise to clean latents.
+
+        Guidance is on text only: conditional and unconditional passes share the references
+        (v = v_neg + g (v_pos - v_neg)). At g <= 1, or without negative text, one pass per step.
+
+        Args:
+            latents: (B, C, F, H, W) float32 noise.
+            text: positive and negative embeddings, (B, L, D) each.
+            callback: called after each step with its index, timestep and tensors; may replace them.
+
+        Returns:
+            (B, C, F, H, W) float32.
+        """
+        set_official_timesteps(self.scheduler, num_inference_steps, latents.device)
+        positive, negative = text
+        with self.progress_bar(total=num_inference_steps) as progress:
+            for i, t in enumerate(self.scheduler.timesteps):
+                velocity = self._velocity(
+                    "cond", latents, t, positive, conditioning, attention_kwargs
+                )
+                if negative is not None and guidance_scale > 1.0:
+                    free = self._velocity(
+                        "uncond", latents, t, negative, conditioning, attention_kwargs
+                    )
+                    velocity = free + guidance_scale * (velocity - free)
+                latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
+                if callback is not None:
+                    tensors = {
+                        "latents": latents,
+                        "prompt_embeds": positive,
+                        "negative_prompt_embeds": negative,
+                    }
+                    changed = callback(i, t, tensors)
+                    latents = changed.get("latents", latents)
+                    positive = changed.get("prompt_embeds", positive)
+                    negative = changed.get("negative_prompt_embeds", negative)
+                progress.update()
+        return latents
+
+    def _velocity(
+        self,
+        branch: str,
+        latents: Tensor,
+        t: Tensor,
+        text: Tensor,
+        conditioning: Conditioning,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> Tensor:
+        x = latents
+        if conditioning.channels is not None:
+            x = torch.cat([latents, conditioning.channels.to(latents.dtype)], dim=1)
+        with self.transformer.cache_context(branch):
+            return self.transformer(
+                hidden_states=x.to(self.transformer.dtype),
+                timestep=t.expand(x.shape[0]),
+                encoder_hidden_states=text,
+                encoder_hidden_states_image=conditioning.image_embeds,
+                attention_kwargs=attention_kwargs,
+                return_dict=False,
+                **conditioning.transformer_kwargs,
+            )[0]
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        references: Sequence[ReferenceInput] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        attention_kwargs: dict[str, Any] | None = None,
+        max_sequence_length: int | None = None,
+        **options: Any,
+    ) -> WanPipelineOutput | tuple[Any]:
+        """Make a video; absent arguments take the defaults of the pipeline's configuration.
+
+        Args:
+            prompt: text; `@name` stands for the reference of that name.
+            references: pictures, paths or `Reference` values, at most 8 pictures.
+            height, width, num_frames: pixels and frames that the network makes.
+            generator: draws the noise; its initial seed also draws order and placement.
+            latents: (B, C, F, H, W) noise to use instead.
+            prompt_embeds, negative_prompt_embeds: (B, L, D) in place of the texts.
+            output_type: "np", "pt", "pil", or "latent" (lead frames are cut from decoded output
+                only).
+            callback_on_step_end: `f(pipeline, step, timestep, tensors) -> dict` as in diffusers.
+            options: the family's own, see `condition` of the class.
+
+        Returns:
+            `WanPipelineOutput` with `frames`: (B, T, Y, X, 3) in [0, 1] for "np".
+
+        Raises:
+            RequestError: or a subclass, naming the value, the limit and the remedy.
+        """
+        values = as_references(references)
+        shape = PixelShape(
+            num_frames or self.config.num_frames,
+            height or self.config.height,
+            width or self.config.width,
+        )
+        guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        callback = self._step_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        cells = self.rules.latent(shape)
+        with self._stage("encode"):
+            text = self._encode_text(
+                prompt,
+                values,
+                negative_prompt,
+                guidance > 1.0,
+                (prompt_embeds, negative_prompt_embeds),
+                max_sequence_length,
+            )
+            batch = text[0].shape[0]
+            conditioning = self._shared_conditioning(values, shape, generator, batch, options)
+        size = (batch, self.latent_channels, cells.num_frames, cells.height, cells.width)
+        noise = self._noise(size, generator, latents)
+        with self._stage("steps"):
+            latents = self.denoise(
+                noise,
+                conditioning,
+                text,
+                num_inference_steps=num_inference_steps or self.config.num_inference_steps,
+                guidance_scale=guidance,
+                attention_kwargs=attention_kwargs,
+                callback=callback,
+            )
+        frames = latents if output_type == "latent" else self._decode(latents, output_type)
+        self.conditioning_pictures = conditioning.pictures
+        self.maybe_free_model_hooks()
+        return WanPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _shared_conditioning(
+        self,
+        references: Sequence[Reference],
+        shape: PixelShape,
+        generator: torch.Generator | None,
+        batch: int,
+        options: dict[str, Any],
+    ) -> Conditioning:
+        seed = torch.initial_seed() if generator is None else generator.initial_seed()
+        device, dtype = self._execution_device, self.transformer.dtype
+        made = parallel.from_main(
+            lambda: self.condition(references, shape, seed=seed, **options).map(Tensor.cpu)
+        )
+        return made.map(lambda x: x.to(device, dtype).expand(batch, *x.shape[1:]))
+
+    def _noise(
+        self, size: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None
+    ) -> Tensor:
+        device = self._execution_device
+        if latents is None:
+            draw = randn_tensor(size, generator=generator, device=device, dtype=torch.float32)
+            return parallel.from_main(draw.cpu).to(device)
+        if tuple(latents.shape) != size:
+            raise RequestError(f"latents are {tuple(latents.shape)}, this request needs {size}")
+        return latents.to(device, torch.float32)
+
+    def _decode(self, latents: Tensor, output_type: str) -> Any:
+        if self.vae is None:
+            raise RequestError("this model folder has no VAE; use output_type='latent'")
+        with self._stage("decode"):
+            video = self.decode_latents(latents)[:, :, self.config.lead_frames :]
+            return self.video_processor.postprocess_video(video, output_type=output_type)
+
+    def _step_callback(
+        self, user_callback: Callable[..., dict[str, Any]] | None, names: Sequence[str]
+    ) -> Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]] | None:
+        if user_callback is None:
+            return None
+        unknown = [name for name in names if name not in self._callback_tensor_inputs]
+        if unknown:
+            raise RequestError(
+                f"callback_on_step_end_tensor_inputs {unknown} are not among "
+                f"{self._callback_tensor_inputs}"
+            )
+
+        def call(i: int, t: Tensor, tensors: dict[str, Tensor | None]) -> dict[str, Any]:
+            return user_callback(self, i, t, {n: tensors[n] for n in names}) or {}
+
+        return call

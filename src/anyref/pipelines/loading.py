@@ -1,0 +1,179 @@
+"""From a model's name or folder to a pipeline, without the network."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from anyref.errors import ModelError
+from anyref.pipelines.base import AnyRefPipeline
+from anyref.pipelines.kaleido import KaleidoPipeline
+from anyref.pipelines.magref import MagrefPipeline
+from anyref.request import ShapeRules
+
+PIPELINES: Mapping[str, type[AnyRefPipeline]] = {
+    "MagrefPipeline": MagrefPipeline,
+    "KaleidoPipeline": KaleidoPipeline,
+}
+SHIPPED: Mapping[str, str] = {
+    "tiny-magref": "MAGREF at toy size: 64x64, 9 frames, trained here on cut-outs",
+    "tiny-kaleido": "Kaleido at toy size: 64x64, 9 frames, trained here on cut-outs",
+}
+SHIPPED_FOLDER = Path(__file__).parent.parent / "models" / "shipped"
+WEIGHTED_COMPONENTS = ("transformer", "vae", "text_encoder", "image_encoder")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model folder says of itself before any weight is read.
+
+    Args:
+        pipeline: its class. family: "magref" or "kaleido". rules: the sizes it makes.
+        defaults: the pipeline's configuration (height, width, num_frames of the network, steps...).
+    """
+
+    name: str
+    folder: Path
+    pipeline: type[AnyRefPipeline]
+    family: str
+    rules: ShapeRules
+    defaults: Mapping[str, Any]
+    description: str
+
+
+def find_model(name_or_folder: str | Path) -> Path:
+    """The folder of a shipped name, or the folder itself.
+
+    Raises:
+        ModelError: for an unknown name, or a folder without model_index.json.
+    """
+    name = str(name_or_folder)
+    folder = SHIPPED_FOLDER / name if name in SHIPPED else Path(name)
+    if (folder / "model_index.json").is_file():
+        return folder
+    if name not in SHIPPED and folder.is_dir():
+        raise ModelError(f"model folder {name!r} has no model_index.json; run anyref convert on it")
+    raise ModelError(
+        f"model {name!r} is not known; use one of {', '.join(SHIPPED)}, "
+        "or a folder that anyref convert wrote"
+    )
+
+
+def describe_model(name_or_folder: str | Path) -> ModelInfo:
+    """Read a model's configuration files only.
+
+    Raises:
+        ModelError: for an unknown model or a pipeline class that is not anyref's.
+    """
+    folder = find_model(name_or_folder)
+    index = _read_json(folder / "model_index.json")
+    pipeline = _pipeline_class(index, folder)
+    parameters = inspect.signature(pipeline.__init__).parameters.values()
+    defaults = {
+        p.name: index.get(p.name, p.default)
+        for p in parameters
+        if p.default is not inspect.Parameter.empty and p.name not in WEIGHTED_COMPONENTS
+    }
+    transformer = _read_json(folder / "transformer" / "config.json")
+    vae_config = folder / "vae" / "config.json"
+    vae = _read_json(vae_config) if vae_config.is_file() else {}
+    rules = ShapeRules(
+        spatial=vae.get("scale_factor_spatial", 8),
+        temporal=vae.get("scale_factor_temporal", 4),
+        patch=tuple(transformer["patch_size"]),
+        max_positions=transformer["rope_max_seq_len"],
+        lead_frames=defaults["lead_frames"],
+    )
+    name = folder.name
+    return ModelInfo(
+        name=name,
+        folder=folder,
+        pipeline=pipeline,
+        family=pipeline.__name__.removesuffix("Pipeline").lower(),
+        rules=rules,
+        defaults=defaults,
+        description=SHIPPED.get(str(name_or_folder), "a folder of your own"),
+    )
+
+
+def load_pipeline(
+    name_or_folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> AnyRefPipeline:
+    """A ready pipeline of the class that the folder's model_index.json names.
+
+    Args:
+        name_or_folder: "tiny-magref", "tiny-kaleido", or a diffusers folder.
+        dtype: of every part; the stored dtype of each part when None.
+        device: where to put it; stays on the CPU when None.
+
+    Raises:
+        ModelError: for an unknown model, or one whose files do not load.
+    """
+    folder = find_model(name_or_folder)
+    index = _read_json(folder / "model_index.json")
+    pipeline = _pipeline_class(index, folder)
+    parts = [name for name in WEIGHTED_COMPONENTS if index.get(name, [None])[0]]
+    dtypes = {name: dtype or _stored_dtype(folder / name) for name in parts}
+    try:
+        pipe = pipeline.from_pretrained(
+            folder, dtype={**dtypes, "default": dtype or torch.float32}, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelError(f"model folder {str(folder)!r} does not load: {first_line}") from error
+    return pipe if device is None else pipe.to(device)
+
+
+def model_hash(folder: str | Path) -> str:
+    """SHA-256 over the names and bytes of a model folder's weights and configurations."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix in (".safetensors", ".json", ".model") and path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _pipeline_class(index: Mapping[str, Any], folder: Path) -> type[AnyRefPipeline]:
+    name = index.get("_class_name", "")
+    if name not in PIPELINES:
+        raise ModelError(
+            f"{str(folder)!r} holds a {name!r}; anyref runs {' and '.join(PIPELINES)}, "
+            "convert official weights with anyref convert"
+        )
+    return PIPELINES[name]
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """Dtype of the largest group of tensors in the folder's first weight file."""
+    path = next(iter(sorted(folder.glob("*.safetensors"))), None)
+    if path is None:
+        raise ModelError(f"{str(folder)!r} has no .safetensors file; convert the model again")
+    with safe_open(path, framework="pt") as file:
+        sizes: dict[torch.dtype, int] = {}
+        for key in list(file.keys())[:64]:
+            tensor = file.get_tensor(key)
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.numel()
+    return max(sizes, key=lambda dtype: sizes[dtype])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{str(path)!r} does not hold a JSON object")
+    return value

@@ -1,0 +1,292 @@
+"""MAGREF: all references on one canvas, joined with a region mask on the channel axis.
+
+The canvas is encoded as the first frame of an otherwise empty video, as Wan-I2V encodes its first
+frame; the mask that marks the pictures' rectangles takes the place of Wan's all-ones mask
+(MAGREF paper sec. 3.1, subject2video.py).
+
+Axes: B batch, C channels, F latent frames, H W latent rows and columns, Y X pixels.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from anyref.errors import ReferencesError, RequestError
+from anyref.media import WHITE, letterbox, open_picture
+from anyref.pipelines.base import AnyRefPipeline, ReferenceInput, as_references
+from anyref.pipelines.conditioning import Conditioning
+from anyref.pipelines.wording import MAGREF_NEGATIVE_PROMPT
+from anyref.request import Box, Layout, PixelShape, Reference, Request
+
+GRIDS = ((1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 2, 2), (6, 3, 2), (8, 4, 2))  # up to n: cols, rows
+MAX_COLUMNS = 3
+CLIP_SIZE = 224
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+NO_REFERENCES = "no references given; MAGREF needs at least one (or a canvas of your own)"
+
+PixelBox = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+def canvas_cells(layout: Layout, count: int, height: int, width: int) -> list[PixelBox]:
+    """Cells of a canvas, row by row, at least `count` of them.
+
+    Args:
+        layout: "columns": three columns, one picture in the centre (June 2025 code); "grid": the
+            smallest of 1, 2, 3, 4, 6, 8 cells that holds all (March 2026 code); or one box per
+            picture as fractions of the canvas.
+
+    Raises:
+        ReferencesError: when the layout does not hold `count` pictures or a box is not inside.
+    """
+    if layout == "columns":
+        if count > MAX_COLUMNS:
+            raise ReferencesError(
+                f"layout 'columns' holds {MAX_COLUMNS} pictures, {count} given; use layout 'grid'"
+            )
+        edges = [round(i * width / MAX_COLUMNS) for i in range(MAX_COLUMNS + 1)]
+        columns = [(edges[i], 0, edges[i + 1], height) for i in range(MAX_COLUMNS)]
+        return columns[1:2] if count == 1 else columns
+    if layout == "grid":
+        _, columns, rows = next(grid for grid in GRIDS if grid[0] >= count)
+        xs = [*(i * (width // columns) for i in range(columns)), width]
+        ys = [*(i * (height // rows) for i in range(rows)), height]
+        return [(xs[c], ys[r], xs[c + 1], ys[r + 1]) for r in range(rows) for c in range(columns)]
+    if isinstance(layout, str):
+        raise RequestError(f"layout {layout!r} is not known; use 'columns', 'grid' or boxes")
+    if len(layout) != count:
+        raise ReferencesError(f"{len(layout)} boxes for {count} pictures; give one box per picture")
+    return [_pixels(tuple(box), height, width) for box in layout]
+
+
+def _pixels(box: Box, height: int, width: int) -> PixelBox:
+    left, top, right, bottom = box
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ReferencesError(
+            f"box {box} is not inside the canvas; give left, top, right, bottom "
+            "as fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
+        )
+    x0, x1 = round(left * width), round(right * width)
+    y0, y1 = round(top * height), round(bottom * height)
+    if x0 == x1 or y0 == y1:
+        raise ReferencesError(f"box {box} is less than a pixel of a {width}x{height} canvas")
+    return x0, y0, x1, y1
+
+
+def default_layout(count: int) -> str:
+    """Columns for up to three pictures, as the released checkpoint was fed; grid above."""
+    return "columns" if count <= MAX_COLUMNS else "grid"
+
+
+def place(
+    pictures: Sequence[Image.Image],
+    cells: Sequence[PixelBox],
+    height: int,
+    width: int,
+    rng: random.Random | None,
+) -> tuple[Image.Image, Tensor]:
+    """Letterbox pictures into cells of a white canvas.
+
+    Args:
+        rng: draws the order of pictures and of cells; None keeps both.
+
+    Returns:
+        the RGB canvas, and a bool (Y, X) mask that is true on the resized pictures' rectangles.
+    """
+    pictures, cells = list(pictures), list(cells)
+    if rng is not None:
+        rng.shuffle(pictures)
+        rng.shuffle(cells)
+    canvas = Image.new("RGB", (width, height), WHITE)
+    mask = torch.zeros(height, width, dtype=torch.bool)  # (Y, X)
+    for picture, (left, top, right, bottom) in zip(pictures, cells, strict=False):
+        cell, (x0, y0, x1, y1) = letterbox(picture, right - left, bottom - top)
+        canvas.paste(cell, (left, top))
+        mask[top + y0 : top + y1, left + x0 : left + x1] = True
+    return canvas, mask
+
+
+class MagrefPipeline(AnyRefPipeline):
+    """Any-reference video from a Wan-I2V transformer (MAGREF).
+
+    Stock components: `WanTransformer3DModel` with 2C + 4 input channels, `AutoencoderKLWan`,
+    `UMT5EncoderModel`, `CLIPVisionModel` (None for models without an image branch). The released
+    constants are the defaults: 480x832, 81 frames of which 4 lead frames are cut, 40 steps,
+    guidance 5, shift 3, 15 frames per second.
+    """
+
+    request_options: ClassVar[tuple[str, ...]] = ("layout", "shuffle")
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text_encoder: UMT5EncoderModel,
+        vae: AutoencoderKLWan,
+        scheduler: Any,
+        transformer: WanTransformer3DModel,
+        image_encoder: CLIPVisionModel | None = None,
+        height: int = 480,
+        width: int = 832,
+        num_frames: int = 81,
+        num_inference_steps: int = 40,
+        guidance_scale: float = 5.0,
+        flow_shift: float = 3.0,
+        fps: float = 15.0,
+        lead_frames: int = 4,
+        max_sequence_length: int = 512,
+        layout: str | None = None,
+        default_negative_prompt: str = MAGREF_NEGATIVE_PROMPT,
+    ) -> None:
+        super().__init__()
+        self.register_to_config(
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            flow_shift=flow_shift,
+            fps=fps,
+            lead_frames=lead_frames,
+            max_sequence_length=max_sequence_length,
+            layout=layout,
+            default_negative_prompt=default_negative_prompt,
+        )
+        self._finish_init(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            scheduler=scheduler,
+            transformer=transformer,
+            image_encoder=image_encoder,
+        )
+
+    @classmethod
+    def check_references(
+        cls, references: Sequence[Reference], defaults: Mapping[str, Any], request: Request
+    ) -> None:
+        """Refuse references that the canvas cannot hold.
+
+        Raises:
+            ReferencesError: none at all, more than the layout's cells, or a box out of bounds.
+        """
+        count = sum(len(reference.images) for reference in references)
+        if count == 0:
+            raise ReferencesError(NO_REFERENCES)
+        layout = request.layout or defaults["layout"] or default_layout(count)
+        height, width = request.height or defaults["height"], request.width or defaults["width"]
+        canvas_cells(layout, count, height, width)
+
+    def make_canvas(
+        self,
+        references: Sequence[ReferenceInput],
+        height: int | None = None,
+        width: int | None = None,
+        layout: Layout | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> tuple[Image.Image, Tensor]:
+        """The composite canvas and its latent mask (paper Eq. 1 and 2).
+
+        Args:
+            layout: see `canvas_cells`; the configured one, else `default_layout`, when None.
+            shuffle: draw order and cells from `seed`. Boxes of your own are never shuffled.
+
+        Returns:
+            an RGB picture of width x height, and a bool (H, W) mask: a latent cell is true when
+            any of its pixels lies on a picture (max-pool of the pixel mask).
+
+        Raises:
+            ReferencesError: for no picture at all, or more than the layout holds.
+        """
+        height, width = height or self.config.height, width or self.config.width
+        images = [open_picture(p) for r in as_references(references) for p in r.images]
+        if not images:
+            raise ReferencesError(NO_REFERENCES)
+        layout = layout or self.config.layout or default_layout(len(images))
+        cells = canvas_cells(layout, len(images), height, width)
+        rng = random.Random(seed) if shuffle and isinstance(layout, str) else None
+        canvas, mask = place(images, cells, height, width, rng)
+        cell = self.rules.spatial
+        return canvas, F.max_pool2d(mask[None].float(), cell)[0].bool()
+
+    def condition(
+        self,
+        references: Sequence[Reference],
+        shape: PixelShape,
+        *,
+        seed: int = 0,
+        layout: Layout | None = None,
+        shuffle: bool = True,
+        image_embeds: Tensor | None = None,
+        canvas: Image.Image | None = None,
+        latent_mask: Tensor | None = None,
+    ) -> Conditioning:
+        """Region mask and canvas latents as channels, CLIP tokens of the canvas.
+
+        Args:
+            layout, shuffle: see `make_canvas`.
+            image_embeds: (1, 257, D) in place of CLIP's.
+            canvas: your own first frame in place of references, of exactly this size.
+            latent_mask: bool (H, W) for it; all ones (plain Wan-I2V) when absent.
+
+        Returns:
+            channels (1, temporal + C, F, H, W): mask first, then canvas latents.
+        """
+        if canvas is None:
+            canvas, latent_mask = self.make_canvas(
+                references, shape.height, shape.width, layout, shuffle, seed
+            )
+        elif references:
+            raise RequestError("give either references or a canvas of your own, not both")
+        elif canvas.size != (shape.width, shape.height):
+            raise RequestError(f"canvas is {canvas.size}, must be {(shape.width, shape.height)}")
+        cells = self.rules.latent(shape)
+        if latent_mask is None:
+            latent_mask = torch.ones(cells.height, cells.width, dtype=torch.bool)
+        if self.vae is None:
+            raise RequestError("this model folder has no VAE, which MAGREF needs for the canvas")
+        latents = self._encode_canvas(canvas, shape)  # (1, C, F, H, W)
+        mask = torch.zeros(1, self.rules.temporal, *latents.shape[2:]).to(latents)
+        mask[:, :, 0] = latent_mask.to(latents)
+        if image_embeds is None and self.image_encoder is not None:
+            image_embeds = self.encode_image(canvas)
+        return Conditioning(
+            channels=torch.cat([mask, latents], dim=1),
+            image_embeds=image_embeds,
+            pictures={"canvas": canvas, "mask": _mask_picture(latent_mask, canvas.size)},
+        )
+
+    def _encode_canvas(self, canvas: Image.Image, shape: PixelShape) -> Tensor:
+        frame = self.video_processor.preprocess(canvas, height=shape.height, width=shape.width)
+        video = frame.new_zeros(1, 3, shape.num_frames, shape.height, shape.width)
+        video[:, :, 0] = frame
+        return self.encode_video(video.to(self._execution_device))
+
+    @torch.no_grad()
+    def encode_image(self, canvas: Image.Image) -> Tensor:
+        """CLIP tokens (1, 257, D) of the whole canvas, squashed to 224x224 without cropping.
+
+        Bicubic without antialiasing, all blocks but the last (MAGREF clip.py, subject2video.py).
+        """
+        encoder = self.image_encoder
+        pixels = self.video_processor.preprocess(canvas)  # (1, 3, Y, X) in [-1, 1]
+        pixels = F.interpolate(pixels, (CLIP_SIZE, CLIP_SIZE), mode="bicubic", align_corners=False)
+        mean = torch.tensor(CLIP_MEAN).view(1, 3, 1, 1)
+        std = torch.tensor(CLIP_STD).view(1, 3, 1, 1)
+        pixels = ((pixels * 0.5 + 0.5) - mean) / std
+        pixels = pixels.to(self._execution_device, encoder.dtype)
+        return encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+
+
+def _mask_picture(latent_mask: Tensor, size: tuple[int, int]) -> Image.Image:
+    cells = Image.fromarray(latent_mask.to(torch.uint8).mul(255).cpu().numpy())
+    return cells.resize(size, Image.Resampling.NEAREST)

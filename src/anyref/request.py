@@ -1,0 +1,352 @@
+"""What a user asks for: references, a prompt and a size, as one validated value.
+
+`Reference` is a subject, an object or a place with one or more pictures of it. `Request` is
+everything that determines a video. Both are frozen, refuse unknown fields and go to JSON and back.
+Every rule about sizes lives here too, in `ShapeRules`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from PIL import Image
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from anyref.errors import PromptError, ReferencesError, RequestError, SizeError
+
+MAX_REFERENCE_IMAGES = 8  # cells of the largest canvas grid (MAGREF subject2video.py)
+MAX_INLINE_BYTES = 32 * 2**20  # a picture carried inside JSON
+FRAME_CHUNK = 4  # the Wan VAE encodes one frame, then chunks of four (autoencoder_kl_wan.py)
+
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
+MENTION_PATTERN = re.compile(r"(?<![\w@])@([A-Za-z0-9_][\w-]*)")
+
+Kind = Literal["object", "human", "background"]
+Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the canvas
+Layout = Literal["columns", "grid"] | tuple[Box, ...]
+
+
+def _read_picture_field(value: Any) -> Path | Image.Image:
+    """Paths stay paths, pictures stay pictures, data URIs become pictures."""
+    if isinstance(value, (Image.Image, Path)):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"a picture is a path or a PIL image, got {type(value).__name__}")
+    if not value.startswith("data:image/"):
+        return Path(value)
+    if len(value) > MAX_INLINE_BYTES * 4 // 3:
+        raise ValueError(f"an inline picture of {len(value)} characters is over the 32 MiB limit")
+    try:
+        data = base64.b64decode(value.partition(",")[2], validate=True)
+        picture = Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])
+        picture.load()
+    except (ValueError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the inline picture cannot be decoded: {error}") from error
+    return picture
+
+
+def _write_picture_field(value: Path | Image.Image) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    buffer = io.BytesIO()
+    value.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+Picture = Annotated[
+    Path | Image.Image,
+    BeforeValidator(_read_picture_field),
+    PlainSerializer(_write_picture_field, return_type=str),
+]
+
+
+def _first_message(error: ValidationError) -> str:
+    """One line for the first thing pydantic found wrong."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    given = first.get("input")
+    shown = f", got {given!r}" if isinstance(given, (str, int, float, bool)) else ""
+    return f"{field or 'request'}: {first['msg'].removeprefix('Value error, ')}{shown}"
+
+
+class _Value(BaseModel):
+    """Frozen, closed, and failing with our own errors instead of pydantic's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise RequestError(_first_message(error)) from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Any:
+        """Read the value back from `to_json`.
+
+        Raises:
+            RequestError: when the text is not JSON, or a field is unknown, missing or wrong.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise RequestError(_first_message(error)) from error
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The value as JSON. Pictures held in memory become PNG data URIs."""
+        return self.model_dump_json(indent=indent, exclude_none=True)
+
+
+class Reference(_Value):
+    """One thing the video must show, with one or more pictures of it.
+
+    Args:
+        images: one picture or several views of the same thing: paths or PIL images.
+        name: lower-case word that `@name` in the prompt refers to.
+        kind: "object", "human" or "background". Recorded with the video; training data and
+            evaluation choose by it, the two families condition on all kinds alike.
+        text: what `@name` becomes for the text encoder; the name with spaces when absent.
+        strength: 1.0 is the model as trained; other values are refused until they act.
+        mask: refused until masks act.
+
+    Raises:
+        RequestError: for a field of the wrong type or an ill-formed name.
+    """
+
+    images: tuple[Picture, ...] = Field(min_length=1)
+    name: str | None = None
+    kind: Kind = "object"
+    text: str | None = Field(default=None, min_length=1)
+    strength: float = Field(default=1.0, ge=0.0, le=100.0)
+    mask: Picture | None = None
+
+    def __init__(self, images: Any = (), name: str | None = None, **data: Any) -> None:
+        if isinstance(images, (str, Path, Image.Image)):
+            images = (images,)
+        super().__init__(images=tuple(images), name=name, **data)
+
+    @model_validator(mode="after")
+    def _name_is_a_word(self) -> Reference:
+        if self.name is not None and not NAME_PATTERN.fullmatch(self.name):
+            raise ValueError(
+                f"reference name {self.name!r} must be lower-case letters, digits, - and _, "
+                "starting with a letter, as in fox or red_car"
+            )
+        return self
+
+    @property
+    def words(self) -> str:
+        """What the text encoder reads in place of `@name`."""
+        return self.text or (self.name or "").replace("_", " ").replace("-", " ")
+
+
+def check_references(references: Sequence[Reference]) -> None:
+    """Refuse what no family can honour.
+
+    Raises:
+        ReferencesError: more than 8 pictures, a repeated name, a strength or a mask.
+    """
+    count = sum(len(reference.images) for reference in references)
+    if count > MAX_REFERENCE_IMAGES:
+        raise ReferencesError(
+            f"{count} reference pictures given, at most {MAX_REFERENCE_IMAGES} fit; "
+            f"leave out {count - MAX_REFERENCE_IMAGES}"
+        )
+    names = [reference.name for reference in references if reference.name]
+    for name in names:
+        if names.count(name) > 1:
+            raise ReferencesError(
+                f"reference name {name!r} is given {names.count(name)} times; names are unique, "
+                f"several views go under one: {name}=a.png,b.png"
+            )
+    for reference in references:
+        label = reference.name or "unnamed"
+        if reference.strength != 1.0:
+            raise ReferencesError(
+                f"reference {label!r} has strength {reference.strength}; only 1.0 has an effect "
+                "in this version, leave strength out"
+            )
+        if reference.mask is not None:
+            raise ReferencesError(
+                f"reference {label!r} has a mask; masks have no effect in this version, "
+                "use a picture with transparency instead"
+            )
+
+
+def resolve_mentions(prompt: str, references: Sequence[Reference]) -> str:
+    """Replace every `@name` by its reference's words.
+
+    Raises:
+        PromptError: for an empty prompt, or a mention that no reference defines.
+        ReferencesError: for a named reference that the prompt never mentions.
+    """
+    if not prompt.strip():
+        raise PromptError("the prompt is empty; say what happens, as in 'a @fox walks right'")
+    by_name = {reference.name: reference for reference in references if reference.name}
+    mentioned = MENTION_PATTERN.findall(prompt)
+    for name in mentioned:
+        if name not in by_name:
+            known = ", ".join(f"@{n}" for n in by_name) or "none"
+            raise PromptError(
+                f"the prompt mentions @{name} but no reference has that name (defined: {known}); "
+                f"add -r {name}=PICTURE or drop the @"
+            )
+    for name in by_name:
+        if name not in mentioned:
+            raise ReferencesError(
+                f"reference {name!r} is never used; mention it in the prompt as @{name} "
+                "or leave it out"
+            )
+    return MENTION_PATTERN.sub(lambda match: by_name[match.group(1)].words, prompt)
+
+
+class Request(_Value):
+    """Everything that determines a video; None means the model's own default.
+
+    Args:
+        prompt: 1 to 4000 characters; `@name` refers to a reference.
+        references: at most 8 pictures in all.
+        height, width: pixels. num_frames: frames delivered, after lead frames are cut.
+        seed: 0 to 2**63 - 1; fixes noise, reference order and placement.
+        num_inference_steps: 1 to 1000. guidance_scale: 0 to 50; 1 or less runs without guidance.
+        layout: MAGREF's canvas: "columns", "grid" or one box per picture.
+        shuffle: MAGREF: order and cells drawn from the seed. reference_offset, reference_size:
+            Kaleido's rotary offset (80 or "video") and picture size ("letterbox" or "native").
+
+    Raises:
+        RequestError: and its subclasses, for any value that cannot be honoured.
+    """
+
+    prompt: str = Field(max_length=4000)
+    references: tuple[Reference, ...] = ()
+    model: str | None = None
+    negative_prompt: str | None = None
+    height: int | None = Field(default=None, gt=0)
+    width: int | None = Field(default=None, gt=0)
+    num_frames: int | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0.0, le=50.0)
+    solver: Literal["unipc", "dpm++", "euler"] | None = None
+    flow_shift: float | None = Field(default=None, gt=0.0, le=100.0)
+    layout: Layout | None = None
+    shuffle: bool = True
+    reference_offset: int | Literal["video"] | None = None
+    reference_size: Literal["letterbox", "native"] | None = None
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(**data)
+        self.check()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Request:
+        """Read a request back; raises RequestError as the constructor does."""
+        request: Request = super().from_json(text)
+        request.check()
+        return request
+
+    def check(self) -> None:
+        """Raise what is wrong between fields: names, mentions, counts, strengths, masks."""
+        check_references(self.references)
+        resolve_mentions(self.prompt, self.references)
+
+    @property
+    def text(self) -> str:
+        """The prompt as the text encoder reads it: no `@`, every mention in words."""
+        return resolve_mentions(self.prompt, self.references)
+
+
+@dataclass(frozen=True)
+class PixelShape:
+    """A video as the network makes it: frames, height and width in pixels."""
+
+    num_frames: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class LatentShape:
+    """A video in latent space: latent frames, rows and columns."""
+
+    num_frames: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class ShapeRules:
+    """What sizes a model can make.
+
+    Args:
+        spatial, temporal: pixels per latent cell and frames per latent frame (VAE).
+        patch: latent cells per token: frames, rows, columns (transformer).
+        max_positions: length of the rotary table on each axis, in tokens.
+        lead_frames: decoded frames cut from the start (MAGREF's composite canvas).
+        first_position: rotary position of the video's far corner starts here (Kaleido's offset).
+    """
+
+    spatial: int
+    temporal: int
+    patch: tuple[int, int, int]
+    max_positions: int
+    lead_frames: int = 0
+    first_position: int = 0
+
+    def network_frames(self, delivered: int) -> int:
+        """Frames the network must make so that `delivered` are left after the cut."""
+        return delivered + self.lead_frames
+
+    def latent(self, shape: PixelShape) -> LatentShape:
+        """The latent shape of a checked pixel shape."""
+        self.check(shape)
+        return LatentShape(
+            (shape.num_frames - 1) // self.temporal + 1,
+            shape.height // self.spatial,
+            shape.width // self.spatial,
+        )
+
+    def check(self, shape: PixelShape) -> None:
+        """Raise SizeError unless the model can make exactly this shape."""
+        for side, pixels, patch in (
+            ("height", shape.height, self.patch[1]),
+            ("width", shape.width, self.patch[2]),
+        ):
+            self._check_side(side, pixels, self.spatial * patch)
+        self._check_frames(shape.num_frames)
+
+    def _check_side(self, side: str, pixels: int, step: int) -> None:
+        if pixels <= 0 or pixels % step:
+            near = max(step, round(pixels / step) * step)
+            raise SizeError(f"{side} {pixels} is not a multiple of {step}; try {near}")
+        limit = (self.max_positions - self.first_position) * step
+        if pixels > limit:
+            raise SizeError(f"{side} {pixels} is over the model's {limit}; use {limit} or less")
+
+    def _check_frames(self, frames: int) -> None:
+        step = max(FRAME_CHUNK, self.temporal * self.patch[0])
+        lead = self.lead_frames
+        if frames < 1 or (frames - 1) % step or frames <= lead:
+            near = max(round((frames - 1) / step), -(-lead // step)) * step + 1
+            cut = f" (that is --frames {near - lead}: {lead} lead frames are cut)" if lead else ""
+            raise SizeError(
+                f"{frames} network frames do not fit: the network makes {step}n + 1 frames; "
+                f"try {near}{cut}"
+            )
+        limit = self.max_positions * self.temporal
+        if frames > limit:
+            raise SizeError(f"{frames} frames are over the model's {limit}; use fewer")
