@@ -112,7 +112,7 @@ class Studio:
 
     def check(self, request: Request) -> None:
         """Raise SizeError or RequestError when this model cannot make the request."""
-        from anyref.pipelines.loading import check_request
+        from anyref.pipelines.generation import check_request
 
         check_request(self.info, request)
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from anyref.errors import PromptError, RequestError
 from anyref.pipelines import parallel
 from anyref.pipelines.conditioning import Conditioning
+from anyref.pipelines.sampling import StepCallback, denoise
 from anyref.pipelines.solvers import make_scheduler, set_official_timesteps
 from anyref.request import (
     PixelShape,
@@ -214,80 +215,6 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
                     )
 
     @torch.no_grad()
-    def denoise(
-        self,
-        latents: Tensor,
-        conditioning: Conditioning,
-        text: tuple[Tensor, Tensor | None],
-        *,
-        num_inference_steps: int,
-        guidance_scale: float,
-        attention_kwargs: dict[str, Any] | None = None,
-        callback: Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]] | None = None,
-    ) -> Tensor:
-        """From noise to clean latents.
-
-        Guidance is on text only: conditional and unconditional passes share the references
-        (v = v_neg + g (v_pos - v_neg)). At g <= 1, or without negative text, one pass per step.
-
-        Args:
-            latents: (B, C, F, H, W) float32 noise.
-            text: positive and negative embeddings, (B, L, D) each.
-            callback: called after each step with its index, timestep and tensors; may replace them.
-
-        Returns:
-            (B, C, F, H, W) float32.
-        """
-        set_official_timesteps(self.scheduler, num_inference_steps, latents.device)
-        positive, negative = text
-        with self.progress_bar(total=num_inference_steps) as progress:
-            for i, t in enumerate(self.scheduler.timesteps):
-                velocity = self._velocity(
-                    "cond", latents, t, positive, conditioning, attention_kwargs
-                )
-                if negative is not None and guidance_scale > 1.0:
-                    free = self._velocity(
-                        "uncond", latents, t, negative, conditioning, attention_kwargs
-                    )
-                    velocity = free + guidance_scale * (velocity - free)
-                latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
-                if callback is not None:
-                    tensors = {
-                        "latents": latents,
-                        "prompt_embeds": positive,
-                        "negative_prompt_embeds": negative,
-                    }
-                    changed = callback(i, t, tensors)
-                    latents = changed.get("latents", latents)
-                    positive = changed.get("prompt_embeds", positive)
-                    negative = changed.get("negative_prompt_embeds", negative)
-                progress.update()
-        return latents
-
-    def _velocity(
-        self,
-        branch: str,
-        latents: Tensor,
-        t: Tensor,
-        text: Tensor,
-        conditioning: Conditioning,
-        attention_kwargs: dict[str, Any] | None,
-    ) -> Tensor:
-        x = latents
-        if conditioning.channels is not None:
-            x = torch.cat([latents, conditioning.channels.to(latents.dtype)], dim=1)
-        with self.transformer.cache_context(branch):
-            return self.transformer(
-                hidden_states=x.to(self.transformer.dtype),
-                timestep=t.expand(x.shape[0]),
-                encoder_hidden_states=text,
-                encoder_hidden_states_image=conditioning.image_embeds,
-                attention_kwargs=attention_kwargs,
-                return_dict=False,
-                **conditioning.transformer_kwargs,
-            )[0]
-
-    @torch.no_grad()
     def __call__(
         self,
         prompt: str | list[str] | None = None,
@@ -353,15 +280,19 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         size = (batch, self.latent_channels, cells.num_frames, cells.height, cells.width)
         noise = self._noise(size, generator, latents)
         with self._stage("steps"):
-            latents = self.denoise(
-                noise,
-                conditioning,
-                text,
-                num_inference_steps=num_inference_steps or self.config.num_inference_steps,
-                guidance_scale=guidance,
-                attention_kwargs=attention_kwargs,
-                callback=callback,
-            )
+            steps = num_inference_steps or self.config.num_inference_steps
+            set_official_timesteps(self.scheduler, steps, noise.device)
+            with self.progress_bar(total=steps) as progress:
+                latents = denoise(
+                    self.transformer,
+                    self.scheduler,
+                    noise,
+                    conditioning,
+                    text,
+                    guidance_scale=guidance,
+                    attention_kwargs=attention_kwargs,
+                    callback=self._after_step(progress, callback),
+                )
         frames = latents if output_type == "latent" else self._decode(latents, output_type)
         self.conditioning_pictures = conditioning.pictures
         self.maybe_free_model_hooks()
@@ -402,17 +333,25 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
 
     def _step_callback(
         self, user_callback: Callable[..., dict[str, Any]] | None, names: Sequence[str]
-    ) -> Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]] | None:
-        if user_callback is None:
-            return None
+    ) -> StepCallback | None:
         unknown = [name for name in names if name not in self._callback_tensor_inputs]
         if unknown:
             raise RequestError(
                 f"callback_on_step_end_tensor_inputs {unknown} are not among "
                 f"{self._callback_tensor_inputs}"
             )
+        if user_callback is None:
+            return None
 
         def call(i: int, t: Tensor, tensors: dict[str, Tensor | None]) -> dict[str, Any]:
             return user_callback(self, i, t, {n: tensors[n] for n in names}) or {}
+
+        return call
+
+    @staticmethod
+    def _after_step(progress: Any, callback: StepCallback | None) -> StepCallback:
+        def call(i: int, t: Tensor, tensors: dict[str, Tensor | None]) -> dict[str, Any]:
+            progress.update()
+            return {} if callback is None else callback(i, t, tensors)
 
         return call

@@ -87,6 +87,6 @@ def test_kaleido_transformer_gives_the_official_step(tmp_path: Path) -> None:
         hidden_states=case["noise"].transpose(1, 2),
         timestep=case["step_t"],
         encoder_hidden_states=case["context"],
-        reference_latents=[ref[:, :, None] for ref in case["refs"].unbind(1)],
+        reference_hidden_states=[ref[:, :, None] for ref in case["refs"].unbind(1)],
     ).sample
     assert relative_error(found.transpose(1, 2), case["step_out"]) <= 1e-5

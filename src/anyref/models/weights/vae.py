@@ -152,10 +152,9 @@ def _patch_size(in_channels: int) -> int | None:
 
 def _latent_statistics(z_dim: int) -> tuple[list[float], list[float]]:
     from diffusers import AutoencoderKLWan
-    from diffusers.configuration_utils import FrozenDict
 
     if z_dim != 16:
         return [0.0] * z_dim, [1.0] * z_dim
     with torch.device("meta"):
-        defaults: FrozenDict = AutoencoderKLWan(base_dim=2, num_res_blocks=1).config
-    return list(defaults["latents_mean"]), list(defaults["latents_std"])
+        model: Any = AutoencoderKLWan(base_dim=2, num_res_blocks=1)
+    return list(model.config.latents_mean), list(model.config.latents_std)

@@ -1,0 +1,77 @@
+"""The shapes of the small models: the released classes with other numbers.
+
+The codec halves time and divides space by 8 into 32 channels, so that a 64x64 clip of 9 frames is
+5 x 8 x 8 latents; the transformer takes every latent cell as one token. Motion of 4 pixels a frame
+is then one whole token per latent frame, which is what makes the toy learnable (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+from anyref.models.kaleido_transformer import KaleidoTransformer3DModel
+
+LATENT_CHANNELS = 32
+TEMPORAL_FACTOR = 2
+TEXT_WIDTH = 128
+TEXT_LENGTH = 64
+
+_TRANSFORMER = {
+    "patch_size": (1, 1, 1),
+    "num_attention_heads": 4,
+    "attention_head_dim": 48,
+    "out_channels": LATENT_CHANNELS,
+    "text_dim": TEXT_WIDTH,
+    "freq_dim": 64,
+    "ffn_dim": 512,
+    "num_layers": 6,
+    "rope_max_seq_len": 256,
+}
+
+
+def tiny_codec() -> AutoencoderKLWan:
+    """Wan's VAE with 4x4 pixel patches, 2.0M parameters; latent statistics still to be measured."""
+    return AutoencoderKLWan(
+        base_dim=32,
+        z_dim=LATENT_CHANNELS,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[True],
+        patch_size=4,
+        in_channels=48,
+        out_channels=48,
+        latents_mean=[0.0] * LATENT_CHANNELS,
+        latents_std=[1.0] * LATENT_CHANNELS,
+        scale_factor_temporal=TEMPORAL_FACTOR,
+        scale_factor_spatial=8,
+    )
+
+
+def tiny_transformer(family: str) -> WanTransformer3DModel:
+    """The transformer of "magref" (noise, mask and canvas channels) or "kaleido" (noise only)."""
+    if family == "magref":
+        channels = 2 * LATENT_CHANNELS + TEMPORAL_FACTOR
+        return WanTransformer3DModel(in_channels=channels, **_TRANSFORMER)
+    return KaleidoTransformer3DModel(in_channels=LATENT_CHANNELS, **_TRANSFORMER)
+
+
+def tiny_text_encoder(vocab_size: int) -> UMT5EncoderModel:
+    """A two-layer UMT5 encoder, trained along with the transformer."""
+    config = UMT5Config(
+        vocab_size=vocab_size,
+        d_model=TEXT_WIDTH,
+        d_kv=32,
+        d_ff=256,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        dense_act_fn="gelu_new",
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+    )
+    encoder = UMT5EncoderModel(config)
+    with torch.no_grad():
+        encoder.shared.weight.normal_(0.0, 0.05)
+    return encoder

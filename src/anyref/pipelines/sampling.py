@@ -1,0 +1,93 @@
+"""The denoising loop, and the one pass of the transformer that sampling and training share.
+
+Axes: B batch, C channels, L text tokens, F latent frames, H W latent rows and columns, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anyref.pipelines.conditioning import Conditioning
+
+StepCallback = Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]]
+
+
+def predict_velocity(
+    transformer: Any,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    conditioning: Conditioning,
+    attention_kwargs: dict[str, Any] | None = None,
+) -> Tensor:
+    """One pass of the transformer with its conditioning: the same in sampling and in training.
+
+    Args:
+        latents: (B, C, F, H, W) noisy. timestep: (B,), 0 to 1000. text: (B, L, D).
+
+    Returns:
+        (B, C, F, H, W) in the transformer's dtype.
+    """
+    x = latents
+    if conditioning.channels is not None:
+        x = torch.cat([latents, conditioning.channels.to(latents.dtype)], dim=1)
+    return transformer(
+        hidden_states=x.to(transformer.dtype),
+        timestep=timestep,
+        encoder_hidden_states=text,
+        encoder_hidden_states_image=conditioning.image_embeds,
+        attention_kwargs=attention_kwargs,
+        return_dict=False,
+        **conditioning.transformer_kwargs,
+    )[0]
+
+
+@torch.no_grad()
+def denoise(
+    transformer: Any,
+    scheduler: Any,
+    latents: Tensor,
+    conditioning: Conditioning,
+    text: tuple[Tensor, Tensor | None],
+    *,
+    guidance_scale: float,
+    attention_kwargs: dict[str, Any] | None = None,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """From noise to clean latents, over the timesteps that the scheduler was given.
+
+    Guidance is on text only: conditional and unconditional passes share the references,
+    v = v_neg + g (v_pos - v_neg). At g <= 1, or without negative text, one pass per step.
+
+    Args:
+        latents: (B, C, F, H, W) float32 noise.
+        text: positive and negative embeddings, (B, L, D) each.
+        callback: called after each step with its index, timestep and tensors; what it returns
+            replaces them.
+
+    Returns:
+        (B, C, F, H, W) float32.
+    """
+    tensors = {"latents": latents, "prompt_embeds": text[0], "negative_prompt_embeds": text[1]}
+    for i, t in enumerate(scheduler.timesteps):
+        latents = tensors["latents"]
+        timestep = t.expand(latents.shape[0])
+
+        def velocity_of(
+            branch: str, words: Tensor, x: Tensor = latents, t: Tensor = timestep
+        ) -> Tensor:
+            with transformer.cache_context(branch):
+                return predict_velocity(transformer, x, t, words, conditioning, attention_kwargs)
+
+        velocity = velocity_of("cond", tensors["prompt_embeds"])
+        if tensors["negative_prompt_embeds"] is not None and guidance_scale > 1.0:
+            free = velocity_of("uncond", tensors["negative_prompt_embeds"])
+            velocity = free + guidance_scale * (velocity - free)
+        tensors["latents"] = scheduler.step(velocity, t, latents, return_dict=False)[0]
+        if callback is not None:
+            tensors.update(callback(i, t, tensors))
+    return tensors["latents"]
