@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
-from anyref import KaleidoPipeline, MagrefPipeline
+from anyref import KaleidoPipeline, MagrefPipeline, Reference, Request
 from anyref.models.kaleido_transformer import KaleidoTransformer3DModel
 from anyref.pipelines.solvers import make_scheduler
 from anyref.training.wording import make_tokenizer
@@ -106,3 +106,9 @@ def picture(color: str = "red", size: tuple[int, int] = (40, 30)) -> Image.Image
     image = Image.new("RGB", size, color)
     image.paste((20, 40, 60), (0, 0, size[0] // 3, size[1] // 2))
     return image
+
+
+def request(**changes) -> Request:
+    """Two references and a prompt that mentions one of them."""
+    references = (Reference([picture()], "fox"), Reference([picture("blue", (30, 60))]))
+    return Request(prompt="a @fox walks", references=references, **changes)

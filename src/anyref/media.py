@@ -48,14 +48,15 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=PICTURE_FORMATS)
-        if picture.width * picture.height > MAX_PICTURE_PIXELS:
-            raise MediaError(
-                f"picture {str(path)!r} is {picture.width}x{picture.height}, over 64 megapixels; "
-                "scale it down"
-            )
-        picture.load()
-        return on_white(ImageOps.exif_transpose(picture))
+            opened = Image.open(path, formats=PICTURE_FORMATS)
+        with opened as picture:
+            if picture.width * picture.height > MAX_PICTURE_PIXELS:
+                raise MediaError(
+                    f"picture {str(path)!r} is {picture.width}x{picture.height}, over "
+                    "64 megapixels; scale it down"
+                )
+            picture.load()
+            return on_white(ImageOps.exif_transpose(picture))
     except MediaError:
         raise
     except Exception as error:

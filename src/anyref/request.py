@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from PIL import Image
 from pydantic import (
@@ -83,6 +84,9 @@ def _first_message(error: ValidationError) -> str:
     return f"{field or 'request'}: {first['msg'].removeprefix('Value error, ')}{shown}"
 
 
+ValueType = TypeVar("ValueType", bound="_Value")
+
+
 class _Value(BaseModel):
     """Frozen, closed, and failing with our own errors instead of pydantic's."""
 
@@ -95,16 +99,19 @@ class _Value(BaseModel):
             raise RequestError(_first_message(error)) from error
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Any:
+    def from_json(cls: type[ValueType], text: str | bytes) -> ValueType:
         """Read the value back from `to_json`.
 
         Raises:
             RequestError: when the text is not JSON, or a field is unknown, missing or wrong.
         """
         try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise RequestError(_first_message(error)) from error
+            data = json.loads(text)
+        except ValueError as error:
+            raise RequestError(f"not JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise RequestError(f"a JSON object is needed, got {type(data).__name__}")
+        return cls(**data)
 
     def to_json(self, indent: int | None = None) -> str:
         """The value as JSON. Pictures held in memory become PNG data URIs."""
@@ -251,13 +258,6 @@ class Request(_Value):
     def __init__(self, **data: Any) -> None:
         super().__init__(**data)
         self.check()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Request:
-        """Read a request back; raises RequestError as the constructor does."""
-        request: Request = super().from_json(text)
-        request.check()
-        return request
 
     def check(self) -> None:
         """Raise what is wrong between fields: names, mentions, counts, strengths, masks."""

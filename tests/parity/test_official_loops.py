@@ -137,7 +137,11 @@ def kaleido(tmp_path_factory):
     )
     pipe = load_pipeline(folder / "out")
     pipe.set_progress_bar_config(disable=True)
-    return pipe, json.loads((case / "case.json").read_text()), load_file(case / "tensors.safetensors")
+    return (
+        pipe,
+        json.loads((case / "case.json").read_text()),
+        load_file(case / "tensors.safetensors"),
+    )
 
 
 def test_kaleido_equals_the_official_step(kaleido):

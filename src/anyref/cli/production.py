@@ -132,6 +132,7 @@ class Studio:
         from anyref.pipelines import parallel
         from anyref.pipelines.loading import load_pipeline
 
+        _quiet_libraries()
         parallel.start()
         rank = os.environ.get("LOCAL_RANK", "0")
         device = self.device or (f"cuda:{rank}" if torch.cuda.is_available() else "cpu")
@@ -204,6 +205,15 @@ def make_one(request: Request, video: Path, run: Run) -> Studio:
     seconds = studio.make(request, video, run.save_conditioning)
     progress.line(f"{video} ({summary(seconds)})")
     return studio
+
+
+def _quiet_libraries() -> None:
+    """The reporter shows progress; the libraries' own bars, on every rank, would tear it."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _save_conditioning(folder: Path, result: Generation) -> None:

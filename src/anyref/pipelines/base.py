@@ -12,6 +12,7 @@ T frames, Y X pixels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -278,6 +279,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             batch = text[0].shape[0]
             conditioning = self._shared_conditioning(values, shape, generator, batch, options)
         size = (batch, self.latent_channels, cells.num_frames, cells.height, cells.width)
+        parallel.check_divisible(self._count_tokens(size, conditioning))
         noise = self._noise(size, generator, latents)
         with self._stage("steps"):
             steps = num_inference_steps or self.config.num_inference_steps
@@ -312,6 +314,11 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             lambda: self.condition(references, shape, seed=seed, **options).map(Tensor.cpu)
         )
         return made.map(lambda x: x.to(device, dtype).expand(batch, *x.shape[1:]))
+
+    def _count_tokens(self, size: tuple[int, ...], conditioning: Conditioning) -> int:
+        references = conditioning.transformer_kwargs.get("reference_hidden_states", [])
+        cells = math.prod(size[2:]) + sum(math.prod(r.shape[2:]) for r in references)
+        return cells // math.prod(self.rules.patch)
 
     def _noise(
         self, size: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None

@@ -44,9 +44,7 @@ def measure_latents(vae: AutoencoderKLWan, batches: Iterable[Tensor]) -> None:
     Args:
         batches: (B, 3, T, Y, X) in [-1, 1] each.
     """
-    rows = [
-        vae.encode(frames).latent_dist.mode().transpose(0, 1).flatten(1) for frames in batches
-    ]
+    rows = [vae.encode(frames).latent_dist.mode().transpose(0, 1).flatten(1) for frames in batches]
     values = torch.cat(rows, dim=1)  # (C, everything)
     vae.register_to_config(
         latents_mean=values.mean(dim=1).tolist(), latents_std=values.std(dim=1).tolist()

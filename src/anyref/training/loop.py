@@ -166,9 +166,7 @@ class Run:
             "optimizers": [o.state_dict() for o in self.optimizers],
         }
         save_state(self.folder / STATE_FILE, state)
-        save_picture(
-            self.folder / "loss.png", draw_curve(read_metrics(self.folder / METRICS_FILE))
-        )
+        save_picture(self.folder / "loss.png", draw_curve(read_metrics(self.folder / METRICS_FILE)))
         if on_save is not None:
             self.average.store(self.model.parameters())
             self.average.copy_to(self.model.parameters())
@@ -186,25 +184,26 @@ class Run:
         self.step = state["step"]
 
 
-def draw_curve(rows: Iterable[dict[str, Any]], width: int = 640, height: int = 320) -> Image.Image:
-    """A loss curve: steps to the right, loss up, smoothed over twenty rows."""
+def draw_curve(
+    rows: Iterable[dict[str, Any]], width: int = 640, height: int = 320, window: int = 20
+) -> Image.Image:
+    """A loss curve: steps to the right, loss up, each point the mean of up to `window` rows."""
     points = [(row["step"], row["loss"]) for row in rows]
     picture = Image.new("RGB", (width, height), "white")
     if len(points) < 2:
         return picture
-    window = 20
+    values = [value for _, value in points]
     smooth = [
-        (points[i][0], sum(v for _, v in points[max(0, i - window) : i + 1]) / min(i + 1, window + 1))
-        for i in range(len(points))
+        sum(part := values[max(0, i - window + 1) : i + 1]) / len(part) for i in range(len(values))
     ]
-    low, high = min(v for _, v in smooth), max(v for _, v in smooth)
-    last = points[-1][0]
-    draw = ImageDraw.Draw(picture)
+    low, high, last = min(smooth), max(smooth), points[-1][0]
+    scale = (height - 40) / (high - low + 1e-9)
     line = [
-        (20 + (width - 40) * s / last, height - 20 - (height - 40) * (v - low) / (high - low + 1e-9))
-        for s, v in smooth
+        (20 + (width - 40) * step / last, height - 20 - (value - low) * scale)
+        for (step, _), value in zip(points, smooth, strict=True)
     ]
+    draw = ImageDraw.Draw(picture)
     draw.line(line, fill=(30, 90, 200), width=2)
-    draw.text((24, 4), f"loss {high:.3f} to {low:.3f}, last {smooth[-1][1]:.3f}", fill="black")
+    draw.text((24, 4), f"loss {high:.3f} to {low:.3f}, last {smooth[-1]:.3f}", fill="black")
     draw.text((24, height - 16), f"step 0 to {last}", fill="black")
     return picture

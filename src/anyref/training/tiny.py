@@ -18,6 +18,7 @@ import torch
 
 torch.set_flush_denormal(True)  # before any other torch call: threads inherit it only at start
 
+import numpy as np  # noqa: E402
 import typer  # noqa: E402
 from diffusers import AutoencoderKLWan  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -79,8 +80,6 @@ def codec_batch(catalog: Catalog, split: str, first: int, clips: int) -> list[Te
 
 def picture_tensor(picture: Image.Image) -> Tensor:
     """(1, 3, 1, Y, X) in [-1, 1] of an RGB picture."""
-    import numpy as np
-
     return frames_to_tensor(np.asarray(picture)[None])
 
 
@@ -113,18 +112,22 @@ def codec(
         save_picture(run / "codec.png", reconstruction_sheet(vae, held_out[0]))
         vae.train()
 
-    Run(vae, settings, run / "codec").fit(loss_of, on_save, lambda row: console.print(row))
+    Run(vae, settings, run / "codec").fit(loss_of, on_save, console.print)
 
 
 @torch.no_grad()
 def reconstruction_sheet(vae: AutoencoderKLWan, frames: Tensor) -> Image.Image:
     """Held-out clips above their reconstructions."""
     decoded = vae.decode(vae.encode(frames[:4]).latent_dist.mode(), return_dict=False)[0]
-    rows = [frame_sheet(to_frames(x), cell=128) for pair in zip(frames[:4], decoded) for x in pair]
+    rows = [
+        frame_sheet(to_frames(x), cell=128)
+        for pair in zip(frames[:4], decoded, strict=True)
+        for x in pair
+    ]
     return stack_rows(rows)
 
 
-def to_frames(video: Tensor) -> np.ndarray:  # noqa: F821
+def to_frames(video: Tensor) -> np.ndarray:
     """uint8 (T, Y, X, 3) of a tensor (3, T, Y, X) in [-1, 1]."""
     return ((video.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
@@ -190,8 +193,7 @@ def latents(
             continue
         first = shard * SHARD
         made = [
-            encode_clip(pipe, clip_at(catalog, "train", first + i), first + i)
-            for i in range(SHARD)
+            encode_clip(pipe, clip_at(catalog, "train", first + i), first + i) for i in range(SHARD)
         ]
         write_shard(path, made)
         console.print(f"{path.name} of {clips // SHARD}")
@@ -255,16 +257,14 @@ def fit(
             )
         return losses.mean()
 
-    def on_save(state: Run) -> None:
+    def on_save(_: Run) -> None:
         model.eval()
         rows = [sample_row(pipe, clip_at(catalog, "validation", i), i) for i in range(8)]
         save_picture(run / f"samples-{family}.png", stack_rows(rows))
         model.train()
 
     console.print(f"{len(data)} clips")
-    Run(model, settings, run / f"fit-{family}").fit(
-        loss_of, on_save, lambda row: console.print(row)
-    )
+    Run(model, settings, run / f"fit-{family}").fit(loss_of, on_save, console.print)
 
 
 def sample_row(pipe: AnyRefPipeline, clip: Clip, seed: int) -> Image.Image:

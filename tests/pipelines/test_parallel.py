@@ -1,0 +1,87 @@
+"""One request gives one video: on every run, and on one or two processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from anyref import Reference, Request, generate
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import tiny, numpy as np
+from anyref import Reference, Request, generate
+from anyref.pipelines import parallel
+parallel.start()
+pipe = tiny.{family}()
+parallel.shard(pipe)
+made = generate(pipe, tiny.request())
+if parallel.is_main():
+    np.save({out!r}, made.frames)
+parallel.stop()
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("family", ["magref", "kaleido"])
+def test_the_same_request_gives_the_same_frames_and_another_seed_others(family):
+    pipe = getattr(tiny, family)()
+    first, again = (generate(pipe, tiny.request()).frames for _ in range(2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, generate(pipe, tiny.request(seed=1)).frames)
+
+
+def test_a_solver_of_one_request_does_not_leak_into_the_next():
+    pipe = tiny.kaleido()
+    first = generate(pipe, tiny.request()).frames
+    other = generate(pipe, tiny.request(solver="unipc", flow_shift=2.0)).frames
+    assert not np.array_equal(first, other)
+    assert np.array_equal(first, generate(pipe, tiny.request()).frames)
+
+
+@pytest.mark.parametrize("family", ["magref", "kaleido"])
+def test_two_processes_make_the_bytes_that_one_makes(family, tmp_path):
+    out = tmp_path / "frames.npy"
+    code = SCRIPT.format(tests=str(Path(__file__).parents[1]), family=family, out=str(out))
+    (tmp_path / "run.py").write_text(code)
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "run.py")],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    one = generate(getattr(tiny, family)(), tiny.request()).frames
+    assert np.array_equal(np.load(out), one)
+
+
+def test_on_step_counts_every_step():
+    seen, stages = [], []
+    generate(
+        tiny.magref(),
+        Request(prompt="a @fox", references=(Reference([tiny.picture()], "fox"),)),
+        on_step=lambda i, n: seen.append((i, n)),
+        on_stage=stages.append,
+    )
+    assert seen == [(1, 2), (2, 2)]
+    assert stages == ["encode", "steps", "decode"]

@@ -1,0 +1,103 @@
+"""Requests: what is accepted, what is refused and in which words."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+
+from anyref.errors import PromptError, ReferencesError, RequestError, SizeError
+from anyref.request import PixelShape, Reference, Request, ShapeRules, resolve_mentions
+
+WAN = ShapeRules(spatial=8, temporal=4, patch=(1, 2, 2), max_positions=1024)
+MAGREF = ShapeRules(spatial=8, temporal=4, patch=(1, 2, 2), max_positions=1024, lead_frames=4)
+
+
+def fox(**changes):
+    return Reference("fox.png", "fox", **changes)
+
+
+def test_a_mention_becomes_the_references_text():
+    assert Request(prompt="a @fox runs", references=(fox(text="red fox"),)).text == "a red fox runs"
+    assert Request(prompt="a @fox runs", references=(fox(),)).text == "a fox runs"
+    assert resolve_mentions("@my_cat!", [Reference("c.png", "my_cat")]) == "my cat!"
+
+
+def test_an_at_sign_inside_a_word_is_no_mention():
+    assert resolve_mentions("write to me@example.org", []) == "write to me@example.org"
+
+
+def test_a_request_survives_json_with_paths_and_pictures():
+    request = Request(
+        prompt="a @fox on a @beach",
+        references=(fox(), Reference([tiny.picture("blue")], "beach", kind="background")),
+        seed=7,
+        layout=((0, 0, 0.5, 1), (0.5, 0, 1, 1)),
+    )
+    again = Request.from_json(request.to_json())
+    assert again.to_json() == request.to_json()
+    assert again.references[0].images == request.references[0].images
+    assert again.references[1].images[0].tobytes() == request.references[1].images[0].tobytes()
+
+
+def test_json_keeps_the_checks_of_the_constructor():
+    text = Request(prompt="a @fox runs", references=(fox(),)).to_json()
+    with pytest.raises(PromptError, match="@fox"):
+        Request.from_json('{"prompt": "a @fox runs"}')
+    with pytest.raises(RequestError, match="seeds"):
+        Request.from_json(text.replace('"seed"', '"seeds"'))
+    with pytest.raises(RequestError):
+        Request.from_json("{")
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "fields"),
+    [
+        (PromptError, "empty", {"prompt": "  "}),
+        (PromptError, "@dog", {"prompt": "a @dog"}),
+        (ReferencesError, "never used", {"prompt": "a cat", "references": (fox(),)}),
+        (ReferencesError, "2 times", {"prompt": "@fox", "references": (fox(), fox())}),
+        (ReferencesError, "at most 8", {"prompt": "x", "references": (Reference("a.png"),) * 9}),
+        (ReferencesError, "strength", {"prompt": "@fox", "references": (fox(strength=2.0),)}),
+        (ReferencesError, "mask", {"prompt": "@fox", "references": (fox(mask="m.png"),)}),
+        (RequestError, "seed", {"prompt": "x", "seed": -1}),
+        (RequestError, "num_inference_steps", {"prompt": "x", "num_inference_steps": 0}),
+        (RequestError, "colour", {"prompt": "x", "colour": "red"}),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(error, words, fields):
+    with pytest.raises(error, match=words):
+        Request(**fields)
+
+
+def test_views_of_one_subject_count_as_pictures():
+    views = Reference(["a.png"] * 8, "fox")
+    assert Request(prompt="@fox", references=(views,)).references[0] == views
+    with pytest.raises(ReferencesError, match="9 reference pictures"):
+        Request(prompt="@fox", references=(views, Reference("b.png")))
+
+
+@pytest.mark.parametrize("name", ["Fox", "1fox", "a b", "../x", ""])
+def test_a_name_is_one_lower_case_word(name):
+    with pytest.raises(RequestError, match="name"):
+        Reference("a.png", name)
+
+
+def test_the_released_sizes_fit_and_give_the_released_latents():
+    latent = WAN.latent(PixelShape(81, 480, 832))
+    assert (latent.num_frames, latent.height, latent.width) == (21, 60, 104)
+
+
+@pytest.mark.parametrize(
+    ("rules", "shape", "words"),
+    [
+        (WAN, (80, 480, 832), "80 network frames.*try 81"),
+        (WAN, (81, 131, 832), "height 131.*try 128"),
+        (WAN, (81, 480, 130), "width 130.*try 128"),
+        (WAN, (81, 480, 16 * 1025), "over the model's"),
+        (MAGREF, (80, 480, 832), "try 81 .that is --frames 77"),
+        (MAGREF, (1, 480, 832), "try 5 .that is --frames 1"),
+    ],
+)
+def test_a_size_that_does_not_fit_names_one_that_does(rules, shape, words):
+    with pytest.raises(SizeError, match=words):
+        rules.check(PixelShape(*shape))
