@@ -13,6 +13,7 @@ from anyref.media import (
     frame_sheet,
     letterbox,
     open_picture,
+    read_metadata,
     read_video,
     write_atomically,
     write_video,
@@ -40,6 +41,18 @@ def test_what_is_no_picture_is_refused(tmp_path, name, data, words):
         open_picture(tmp_path / "none.png")
 
 
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(tmp_path / "grey.png")
+    assert open_picture(tmp_path / "grey.png").getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_a_file_that_is_no_video_is_refused(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"hello")
+    for read in (read_video, read_metadata):
+        with pytest.raises(MediaError, match="not a readable video"):
+            read(tmp_path / "a.mp4")
+
+
 def test_a_picture_over_the_pixel_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("anyref.media.MAX_PICTURE_PIXELS", 99)
     Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
@@ -60,9 +73,9 @@ def test_a_video_keeps_its_frames_metadata_and_bytes(tmp_path):
     frames[:, :, :24] = (200, 30, 30)
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name, frames, 8.0, {"prompt": "a 'fox' ü"})
-    again, fps, metadata = read_video(tmp_path / "a.mp4")
+    again, fps = read_video(tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
-    assert metadata == {"prompt": "a 'fox' ü"}
+    assert read_metadata(tmp_path / "a.mp4") == {"prompt": "a 'fox' ü"}
     assert fps == 8.0
     assert np.abs(again.astype(int) - frames).mean() < 4
 

@@ -22,6 +22,19 @@ def test_a_mention_becomes_the_references_text():
     assert resolve_mentions("@my_cat!", [Reference("c.png", "my_cat")]) == "my cat!"
 
 
+def test_a_mention_may_touch_chinese_and_a_doubled_at_is_plain():
+    assert resolve_mentions("一只@fox在跑", [fox()]) == "一只fox在跑"
+    assert resolve_mentions("a @fox @@ home", [fox()]) == "a fox @ home"
+
+
+def test_values_of_the_wrong_type_are_refused_in_our_own_words():
+    for wrong in ({"images": 5}, {"images": None}, {"images": "a.png", "self": 1}):
+        with pytest.raises(RequestError):
+            Reference(**wrong)
+    with pytest.raises(RequestError, match="seed"):
+        Request(prompt="x", seed=True)
+
+
 def test_an_at_sign_inside_a_word_is_no_mention():
     assert resolve_mentions("write to me@example.org", []) == "write to me@example.org"
 

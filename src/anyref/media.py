@@ -11,7 +11,8 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,7 @@ MAX_PICTURE_BYTES = 64 * 2**20
 MAX_PICTURE_PIXELS = 64 * 10**6
 MAX_VIDEO_BYTES = 2**31
 MAX_VIDEO_FRAMES = 20_000
+MAX_NAME_BYTES = 255  # of a file name on the usual file systems
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 WHITE = (255, 255, 255)
 
@@ -73,6 +75,9 @@ def on_white(picture: Image.Image) -> Image.Image:
         canvas = Image.new("RGB", rgba.size, WHITE)
         canvas.paste(rgba, mask=rgba.getchannel("A"))
         return canvas
+    if picture.mode.startswith("I"):  # 16-bit grey: Pillow would clip, not scale
+        grey = np.asarray(picture).astype(np.int64) >> 8
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
     return picture.convert("RGB")
 
 
@@ -116,7 +121,7 @@ def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> 
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".anyref-")
     except OSError as error:
         raise MediaError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     try:
@@ -134,8 +139,12 @@ def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> 
 def check_writable(path: str | Path) -> None:
     """Raise MediaError unless a file could be written at `path`; leaves nothing behind."""
     path = Path(path)
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        raise MediaError(f"output name of {len(path.name)} letters is over 255 bytes; shorten it")
     if path.is_dir():
         raise MediaError(f"output {str(path)!r} is a folder; give a file name such as out.mp4")
+    if path.exists() and not path.is_file():
+        raise MediaError(f"output {str(path)!r} is not a regular file; give another name")
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -177,12 +186,37 @@ def _encode_video(
         container.mux(stream.encode())
 
 
-def read_video(path: str | Path) -> tuple[np.ndarray, float, dict[str, Any]]:
-    """Read a video: frames uint8 (T, Y, X, 3), frames per second, anyref metadata (or {}).
+def read_video(path: str | Path) -> tuple[np.ndarray, float]:
+    """Read a video: frames uint8 (T, Y, X, 3) and frames per second.
 
     Raises:
-        MediaError: missing, over 2 GiB, over 20,000 frames, or not a video.
+        MediaError: missing, over 2 GiB, over 20,000 frames, without frames, or not a video.
     """
+    frames: list[np.ndarray] = []
+    with _open_video(path) as container:
+        stream = container.streams.video[0]
+        for frame in container.decode(stream):
+            if len(frames) >= MAX_VIDEO_FRAMES:
+                raise MediaError(f"video {str(path)!r} is over 20,000 frames; cut it")
+            frames.append(frame.to_ndarray(format="rgb24"))
+        fps = float(stream.average_rate or 0)
+    if not frames:
+        raise MediaError(f"video {str(path)!r} has no frames")
+    return np.stack(frames), fps
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata that `write_video` stored, or {} when there is none; decodes no frame.
+
+    Raises:
+        MediaError: as `read_video`.
+    """
+    with _open_video(path) as container:
+        return _metadata_of(container.metadata.get("comment", ""))
+
+
+@contextmanager
+def _open_video(path: str | Path) -> Iterator[Any]:
     import av
 
     path = Path(path)
@@ -192,17 +226,9 @@ def read_video(path: str | Path) -> tuple[np.ndarray, float, dict[str, Any]]:
         raise MediaError(f"video {str(path)!r} is over 2 GiB; cut it")
     try:
         with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            frames = []
-            for frame in container.decode(stream):
-                if len(frames) >= MAX_VIDEO_FRAMES:
-                    raise MediaError(f"video {str(path)!r} is over 20,000 frames; cut it")
-                frames.append(frame.to_ndarray(format="rgb24"))
-            comment = container.metadata.get("comment", "")
-            fps = float(stream.average_rate or 0)
+            yield container
     except (av.FFmpegError, IndexError) as error:
         raise MediaError(f"{str(path)!r} is not a readable video: {error}") from error
-    return np.stack(frames), fps, _metadata_of(comment)
 
 
 def _metadata_of(comment: str) -> dict[str, Any]:

@@ -34,7 +34,8 @@ MAX_INLINE_BYTES = 32 * 2**20  # a picture carried inside JSON
 FRAME_CHUNK = 4  # the Wan VAE encodes one frame, then chunks of four (autoencoder_kl_wan.py)
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
-MENTION_PATTERN = re.compile(r"(?<![\w@])@([A-Za-z0-9_][\w-]*)")
+# "@@" is a plain @; a mention may touch letters of scripts that write without spaces
+MENTION_PATTERN = re.compile(r"@@|(?<![\w@])@([A-Za-z0-9_][\w-]*)", re.ASCII)
 
 Kind = Literal["object", "human", "background"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the canvas
@@ -64,7 +65,8 @@ def _write_picture_field(value: Path | Image.Image) -> str:
     if isinstance(value, Path):
         return str(value)
     buffer = io.BytesIO()
-    value.save(buffer, format="PNG")
+    known = value if value.mode in ("RGB", "RGBA", "L", "LA", "P", "1") else value.convert("RGB")
+    known.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -81,7 +83,8 @@ def _first_message(error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"])
     given = first.get("input")
     shown = f", got {given!r}" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{field or 'request'}: {first['msg'].removeprefix('Value error, ')}{shown}"
+    message = first["msg"].removeprefix("Value error, ") + shown
+    return f"{field}: {message}" if field else message
 
 
 ValueType = TypeVar("ValueType", bound="_Value")
@@ -92,7 +95,7 @@ class _Value(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -141,10 +144,10 @@ class Reference(_Value):
     strength: float = Field(default=1.0, ge=0.0, le=100.0)
     mask: Picture | None = None
 
-    def __init__(self, images: Any = (), name: str | None = None, **data: Any) -> None:
+    def __init__(self, /, images: Any = (), name: str | None = None, **data: Any) -> None:
         if isinstance(images, (str, Path, Image.Image)):
             images = (images,)
-        super().__init__(images=tuple(images), name=name, **data)
+        super().__init__(images=images, name=name, **data)
 
     @model_validator(mode="after")
     def _name_is_a_word(self) -> Reference:
@@ -195,7 +198,7 @@ def check_references(references: Sequence[Reference]) -> None:
 
 
 def resolve_mentions(prompt: str, references: Sequence[Reference]) -> str:
-    """Replace every `@name` by its reference's words.
+    """Replace every `@name` by its reference's words, and every `@@` by a plain @.
 
     Raises:
         PromptError: for an empty prompt, or a mention that no reference defines.
@@ -204,7 +207,7 @@ def resolve_mentions(prompt: str, references: Sequence[Reference]) -> str:
     if not prompt.strip():
         raise PromptError("the prompt is empty; say what happens, as in 'a @fox walks right'")
     by_name = {reference.name: reference for reference in references if reference.name}
-    mentioned = MENTION_PATTERN.findall(prompt)
+    mentioned = [name for name in MENTION_PATTERN.findall(prompt) if name]
     for name in mentioned:
         if name not in by_name:
             known = ", ".join(f"@{n}" for n in by_name) or "none"
@@ -218,7 +221,7 @@ def resolve_mentions(prompt: str, references: Sequence[Reference]) -> str:
                 f"reference {name!r} is never used; mention it in the prompt as @{name} "
                 "or leave it out"
             )
-    return MENTION_PATTERN.sub(lambda match: by_name[match.group(1)].words, prompt)
+    return MENTION_PATTERN.sub(lambda match: by_name[match[1]].words if match[1] else "@", prompt)
 
 
 class Request(_Value):
@@ -245,7 +248,7 @@ class Request(_Value):
     height: int | None = Field(default=None, gt=0)
     width: int | None = Field(default=None, gt=0)
     num_frames: int | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63, strict=True)
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0.0, le=50.0)
     solver: Literal["unipc", "dpm++", "euler"] | None = None
@@ -255,7 +258,7 @@ class Request(_Value):
     reference_offset: int | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:
         super().__init__(**data)
         self.check()
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from PIL import Image
 
-from anyref.media import read_video
+from anyref.media import read_metadata, read_video
 
 pytestmark = pytest.mark.usefixtures("fakes", "home")
 FOX = ("a @fox walks", "-r", "fox=fox.png")
@@ -84,7 +84,8 @@ def test_a_video_comes_with_its_record_and_the_seconds_of_each_part(anyref, fake
     assert out.startswith("videos/out.mp4 (load ")
     assert all(part in out for part in ("encode 0.1 s", "steps 0.2 s", "decode 0.3 s", "write "))
     assert "step 1/2" in err
-    frames, fps, metadata = read_video("videos/out.mp4")
+    frames, fps = read_video("videos/out.mp4")
+    metadata = read_metadata("videos/out.mp4")
     assert (frames.shape, fps) == ((5, 64, 64, 3), 8.0)
     assert set(metadata) == {"request", "model", "versions"}
     assert metadata["model"] == {"name": "tiny-magref", "hash": fakes.hash}

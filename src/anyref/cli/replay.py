@@ -12,7 +12,7 @@ import typer
 
 from anyref.cli import options, production, progress
 from anyref.errors import MediaError, RequestError
-from anyref.media import read_video
+from anyref.media import read_metadata
 from anyref.request import Request
 
 
@@ -50,7 +50,7 @@ def replay(
 
 def _record_of(source: Path) -> dict[str, Any]:
     if source.suffix.lower() != ".json":
-        return read_video(source)[2]
+        return read_metadata(source)
     if not source.is_file():
         raise MediaError(f"sidecar {str(source)!r} does not exist; check the path")
     return production.read_sidecar(source)

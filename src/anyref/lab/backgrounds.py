@@ -98,7 +98,7 @@ SCENES: dict[Package, tuple[Scene, ...]] = {
         ("skimage/data/hubble_deep_field.jpg", "starry sky", "public domain"),
         ("skimage/data/moon.png", "moon surface", "public domain"),
         ("skimage/data/motorcycle_left.png", "garage", "unstated"),
-        ("skimage/data/rocket.jpg", "launch pad"),
+        ("skimage/data/rocket.jpg", "launch pad", "public domain"),
     ),
     SKLEARN: (
         ("sklearn/datasets/images/china.jpg", "temple"),

@@ -27,7 +27,6 @@ from anyref.lab.sources import (
     FLUENT_ANIMATED,
     OPENMOJI,
     TUX_PAINT,
-    Package,
     default_cache,
     package_folder,
 )
@@ -38,22 +37,62 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SubjectKind = Literal["object", "human"]
 
 FLUENT_GROUPS = frozenset(
-    "activities animals-nature food-drink objects people-body smileys-emotion travel-places".split()
+    [
+        "activities",
+        "animals-nature",
+        "food-drink",
+        "objects",
+        "people-body",
+        "smileys-emotion",
+        "travel-places",
+    ]
 )
 TUX_PAINT_GROUPS = frozenset(
-    "animals food hobbies household medical military plants space sports vehicles".split()
+    [
+        "animals",
+        "food",
+        "hobbies",
+        "household",
+        "medical",
+        "military",
+        "plants",
+        "space",
+        "sports",
+        "vehicles",
+    ]
 )
+UNWANTED = frozenset({"middle finger", "face vomiting", "pile of poo"})
 TUX_PAINT_PEOPLE = frozenset({"fireman", "paratrooper", "astronaut"})
 MIN_SIDE_PX = 96  # longer side of the opaque part of a photograph
 REDRAWN = 0.02  # mean RGBA difference to the nearest frame above which an animation is redrawn
 MAX_WORDS = 3
 
+FACES = {  # where the cut leaves no more than "face"
+    "face with tears of joy": "laughing face",
+    "face with steam from nose": "huffing face",
+    "face with open mouth": "gaping face",
+    "face with spiral eyes": "dizzy face",
+    "face with crossed-out eyes": "fainted face",
+    "face with medical mask": "masked face",
+    "face with rolling eyes": "bored face",
+    "face with raised eyebrow": "doubting face",
+    "face with symbols on mouth": "cursing face",
+    "face with hand over mouth": "giggling face",
+    "face with open eyes and hand over mouth": "startled face",
+    "face with peeking eye": "peeking face",
+    "face with diagonal mouth": "uneasy face",
+    "face holding back tears": "tearful face",
+    "face screaming in fear": "screaming face",
+    "face blowing a kiss": "kissing face",
+}
+
 _SKIN_TONES = frozenset(f"1f3f{digit}" for digit in "bcdef")
 _PEOPLE = {"1f468": "1f9d1", "1f469": "1f9d1"}
 _NUMBER = re.compile(r"\d+")
-_ARTICLE = re.compile(r"^(?:a|an|the|our|two|some|this)\s+", re.IGNORECASE)
+_NOT_IN_NAMES = frozenset(["a", "an", "the", "it", "your", "we"])
+_ARTICLE = re.compile(r"^(?:an?|the|our|two|some|this)\s+(?:very\s+)?", re.IGNORECASE)
 _CLAUSE_END = re.compile(
-    r"[.,:;!?(—]|\s(?:with|in|at|to|for|from|used|covered|resembles|lets|making|like|that|but|holding"
+    r"[.,:;!?(—]|\s(?:with|in|at|to|for|from|used|covered|resembles|lets|making|like|that|but|as|holding"
     r"|playing|fluttering|pointing|increasing|blowing|screaming|tilted|on|behind|gets|last|is)\s"
 )
 
@@ -158,7 +197,7 @@ def noun_phrase(text: str) -> str:
     phrase = re.sub(r"[“”\"'’]+(?!s\b)", "", phrase).lower().replace("-", " ")
     if len(phrase.split()) > MAX_WORDS and " of " in phrase:
         phrase = _ARTICLE.sub("", phrase.split(" of ", 1)[1])
-    return " ".join(phrase.split()[-MAX_WORDS:])
+    return " ".join(phrase.replace("’", "'").split()[-MAX_WORDS:])
 
 
 def fluent_name(annotation: str) -> str:
@@ -168,15 +207,20 @@ def fluent_name(annotation: str) -> str:
         return f"{detail} {head}".replace("beard ", "bearded ").replace("hair ", "haired ")
     name = annotation if len(annotation.split()) <= MAX_WORDS and not detail else noun_phrase(head)
     name = name.lower().replace("’", "'")
-    return f"{name} face" if "face" in annotation and "face" not in name else name
+    if "face" in annotation and "face" not in name:
+        return f"{name} face"
+    return FACES.get(annotation, name)
 
 
 def tux_paint_name(sentence: str, stem: str) -> str:
     """A stamp's name from its sentence, or from its file name when it is a slogan."""
-    if _ARTICLE.match(sentence):
-        return noun_phrase(sentence)
-    words = _NUMBER.sub("", stem).replace("_", " ").replace("-", " ").lower().split()
-    return " ".join(words[-MAX_WORDS:])
+    phrase = noun_phrase(sentence)
+    words = set(re.findall(r"[a-z]+", phrase))
+    short = len(_CLAUSE_END.split(sentence + " ")[0].split()) <= MAX_WORDS
+    if _ARTICLE.match(sentence) or (short and "!" not in sentence and not words & _NOT_IN_NAMES):
+        return phrase
+    words_of_file = _NUMBER.sub("", stem).replace("_", " ").replace("-", " ").lower().split()
+    return " ".join(words_of_file[-MAX_WORDS:])
 
 
 def load_catalog(cache: Path | None = None) -> Catalog:
@@ -208,6 +252,8 @@ def _fluent_subjects(cache: Path, measures: _Measures) -> Iterator[Subject]:
     for picture in sorted(folder.glob("*.webp")):
         label = by_codepoints.get(_bare(picture.stem))
         if label is None or label["group"] not in FLUENT_GROUPS or label.get("skintone"):
+            continue
+        if label["annotation"] in UNWANTED:
             continue
         candidates = [a / picture.name for a in animated if (a / picture.name).is_file()]
         animation = candidates[0] if candidates else None
@@ -317,11 +363,11 @@ def _opaque_side(picture: Path) -> float:
     with Image.open(picture) as image:
         if image.mode not in {"RGBA", "LA", "PA", "P"}:
             return 0.0
-        alpha = image.convert("RGBA").getchannel("A")
-    if alpha.getextrema()[0] > 127:
+        opaque = np.asarray(image.convert("RGBA").getchannel("A")) > 127  # (Y, X)
+    if opaque.all() or not opaque.any():
         return 0.0
-    box = alpha.point(lambda value: 255 * (value > 127)).getbbox()
-    return float(max(box[2] - box[0], box[3] - box[1])) if box else 0.0
+    rows, columns = opaque.nonzero()
+    return float(1 + max(np.ptp(rows), np.ptp(columns)))
 
 
 def _nearest_frame(picture: Path, animation: Path) -> float:

@@ -58,7 +58,7 @@ def as_references(references: Sequence[ReferenceInput] | None) -> tuple[Referenc
     return values
 
 
-class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
+class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     """Base of `MagrefPipeline` and `KaleidoPipeline`; not used by itself."""
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
@@ -69,6 +69,9 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
     # the stock text path: UMT5, padding rows zeroed, no attention mask
     encode_prompt = WanPipeline.encode_prompt
     _get_t5_prompt_embeds = WanPipeline._get_t5_prompt_embeds
+
+    # what references become at a size: (references, shape, *, seed, **family options)
+    condition: Callable[..., Conditioning]
 
     def _finish_init(self, **components: Any) -> None:
         self.register_modules(**components)
@@ -109,12 +112,6 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             RequestError: for an unknown name.
         """
         self.scheduler = make_scheduler(name, flow_shift or self.config.flow_shift)
-
-    def condition(
-        self, references: Sequence[Reference], shape: PixelShape, *, seed: int = 0, **options: Any
-    ) -> Conditioning:
-        """What these references become at this size; each family's own."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def encode_video(self, frames: Tensor) -> Tensor:

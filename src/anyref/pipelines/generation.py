@@ -64,7 +64,7 @@ def generate(
 
     pipe.set_progress_bar_config(disable=True)
     with _solver(pipe, request):
-        frames = pipe(
+        (videos,) = pipe(
             prompt=request.prompt,
             references=request.references,
             negative_prompt=request.negative_prompt,
@@ -75,10 +75,11 @@ def generate(
             guidance_scale=request.guidance_scale,
             generator=torch.Generator().manual_seed(request.seed),
             callback_on_step_end=report,
+            return_dict=False,
             **options,
-        ).frames[0]
+        )
     return Generation(
-        frames=(frames * 255.0).round().astype(np.uint8),
+        frames=(videos[0] * 255.0).round().astype(np.uint8),
         fps=pipe.config.fps,
         timings=dict(pipe.stage_seconds),
         conditioning_pictures=pipe.conditioning_pictures,

@@ -142,7 +142,8 @@ def model_hash(folder: str | Path) -> str:
         if path.suffix in (".safetensors", ".json", ".model") and path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode())
             with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                while block := file.read(2**20):
+                    digest.update(block)
     return digest.hexdigest()
 
 

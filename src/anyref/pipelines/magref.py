@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -54,8 +54,8 @@ def canvas_cells(layout: Layout, count: int, height: int, width: int) -> list[Pi
                 f"layout 'columns' holds {MAX_COLUMNS} pictures, {count} given; use layout 'grid'"
             )
         edges = [round(i * width / MAX_COLUMNS) for i in range(MAX_COLUMNS + 1)]
-        columns = [(edges[i], 0, edges[i + 1], height) for i in range(MAX_COLUMNS)]
-        return columns[1:2] if count == 1 else columns
+        cells = [(edges[i], 0, edges[i + 1], height) for i in range(MAX_COLUMNS)]
+        return cells[1:2] if count == 1 else cells
     if layout == "grid":
         _, columns, rows = next(grid for grid in GRIDS if grid[0] >= count)
         xs = [*(i * (width // columns) for i in range(columns)), width]
@@ -65,7 +65,7 @@ def canvas_cells(layout: Layout, count: int, height: int, width: int) -> list[Pi
         raise RequestError(f"layout {layout!r} is not known; use 'columns', 'grid' or boxes")
     if len(layout) != count:
         raise ReferencesError(f"{len(layout)} boxes for {count} pictures; give one box per picture")
-    return [_pixels(tuple(box), height, width) for box in layout]
+    return [_pixels(box, height, width) for box in layout]
 
 
 def _pixels(box: Box, height: int, width: int) -> PixelBox:
@@ -82,7 +82,7 @@ def _pixels(box: Box, height: int, width: int) -> PixelBox:
     return x0, y0, x1, y1
 
 
-def default_layout(count: int) -> str:
+def default_layout(count: int) -> Literal["columns", "grid"]:
     """Columns for up to three pictures, as the released checkpoint was fed; grid above."""
     return "columns" if count <= MAX_COLUMNS else "grid"
 
@@ -181,7 +181,7 @@ class MagrefPipeline(AnyRefPipeline):
         count = sum(len(reference.images) for reference in references)
         if count == 0:
             raise ReferencesError(NO_REFERENCES)
-        layout = request.layout or defaults["layout"] or default_layout(count)
+        layout: Layout = request.layout or defaults["layout"] or default_layout(count)
         height, width = request.height or defaults["height"], request.width or defaults["width"]
         canvas_cells(layout, count, height, width)
 
@@ -211,9 +211,9 @@ class MagrefPipeline(AnyRefPipeline):
         images = [open_picture(p) for r in as_references(references) for p in r.images]
         if not images:
             raise ReferencesError(NO_REFERENCES)
-        layout = layout or self.config.layout or default_layout(len(images))
-        cells = canvas_cells(layout, len(images), height, width)
-        rng = random.Random(seed) if shuffle and isinstance(layout, str) else None
+        chosen: Layout = layout or self.config.layout or default_layout(len(images))
+        cells = canvas_cells(chosen, len(images), height, width)
+        rng = random.Random(seed) if shuffle and isinstance(chosen, str) else None
         canvas, mask = place(images, cells, height, width, rng)
         cell = self.rules.spatial
         return canvas, F.max_pool2d(mask[None].float(), cell)[0].bool()

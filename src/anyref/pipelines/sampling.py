@@ -72,22 +72,28 @@ def denoise(
     Returns:
         (B, C, F, H, W) float32.
     """
-    tensors = {"latents": latents, "prompt_embeds": text[0], "negative_prompt_embeds": text[1]}
+    positive, negative = text
     for i, t in enumerate(scheduler.timesteps):
-        latents = tensors["latents"]
-        timestep = t.expand(latents.shape[0])
 
-        def velocity_of(
-            branch: str, words: Tensor, x: Tensor = latents, t: Tensor = timestep
-        ) -> Tensor:
+        def velocity_of(branch: str, words: Tensor, x: Tensor = latents, t: Tensor = t) -> Tensor:
             with transformer.cache_context(branch):
-                return predict_velocity(transformer, x, t, words, conditioning, attention_kwargs)
+                timestep = t.expand(x.shape[0])
+                return predict_velocity(
+                    transformer, x, timestep, words, conditioning, attention_kwargs
+                )
 
-        velocity = velocity_of("cond", tensors["prompt_embeds"])
-        if tensors["negative_prompt_embeds"] is not None and guidance_scale > 1.0:
-            free = velocity_of("uncond", tensors["negative_prompt_embeds"])
+        velocity = velocity_of("cond", positive)
+        if negative is not None and guidance_scale > 1.0:
+            free = velocity_of("uncond", negative)
             velocity = free + guidance_scale * (velocity - free)
-        tensors["latents"] = scheduler.step(velocity, t, latents, return_dict=False)[0]
+        latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
         if callback is not None:
-            tensors.update(callback(i, t, tensors))
-    return tensors["latents"]
+            tensors = {
+                "latents": latents,
+                "prompt_embeds": positive,
+                "negative_prompt_embeds": negative,
+            }
+            changed = tensors | callback(i, t, tensors)
+            latents, positive = changed["latents"], changed["prompt_embeds"]
+            negative = changed["negative_prompt_embeds"]
+    return latents

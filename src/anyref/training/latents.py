@@ -49,7 +49,7 @@ class LatentClip:
 
 def frames_to_tensor(frames: np.ndarray) -> Tensor:
     """(1, 3, T, Y, X) in [-1, 1] of uint8 frames (T, Y, X, 3)."""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
+    return torch.tensor(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
 
 
 def subject_cells(boxes: Iterable[np.ndarray], grid: Sequence[int], steps: Sequence[int]) -> Tensor:
@@ -83,7 +83,7 @@ def encode_clip(pipe: AnyRefPipeline, clip: Clip, seed: int) -> LatentClip:
     return LatentClip(
         latents=latents,
         subject=subject_cells(
-            [track.boxes for track in clip.subjects],
+            [actor.boxes for actor in clip.actors],
             latents.shape[1:],
             (pipe.rules.temporal, pipe.rules.spatial),
         ),

@@ -25,7 +25,7 @@ from PIL import Image  # noqa: E402
 from rich.console import Console  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from anyref.lab.catalog import Catalog, load_catalog  # noqa: E402
+from anyref.lab.catalog import Catalog, Split, load_catalog  # noqa: E402
 from anyref.lab.world import Clip, World, compose  # noqa: E402
 from anyref.media import frame_sheet, letterbox, open_picture, save_picture  # noqa: E402
 from anyref.models import presets  # noqa: E402
@@ -50,6 +50,7 @@ SIDE, FRAMES = 64, 9
 WORLD = World(size=SIDE, num_frames=FRAMES)
 SHARD = 256
 SUBJECT_WEIGHT = 2.0  # extra loss on cells that show a subject
+SHORT_CLIPS = 0.75  # share of codec steps on 5 frames: twice as many steps in the same time
 TEXT_DROP = 0.1  # Kaleido's released rate; MAGREF's is not published
 TRAIN_SHIFT = 3.0  # towards noise, where the picture has to come from the references
 FAMILIES = {"magref": MagrefPipeline, "kaleido": KaleidoPipeline}
@@ -59,12 +60,12 @@ console = Console()
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run.")]
 
 
-def clip_at(catalog: Catalog, split: str, index: int) -> Clip:
+def clip_at(catalog: Catalog, split: Split, index: int) -> Clip:
     """Clip number `index` of a split; the same on every machine."""
     return compose(random.Random(f"{split}/{index}"), catalog, split, WORLD)
 
 
-def codec_batch(catalog: Catalog, split: str, first: int, clips: int) -> list[Tensor]:
+def codec_batch(catalog: Catalog, split: Split, first: int, clips: int) -> list[Tensor]:
     """Clips (B, 3, 9, 64, 64), canvases (B, 3, 1, 64, 64) and references (B, 3, 1, 32, 32)."""
     rng = random.Random(f"codec/{split}/{first}")
     videos, canvases, references = [], [], []
@@ -97,6 +98,9 @@ def codec(
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         parts = codec_batch(catalog, "train", step * clips, clips)
+        if torch.rand(1, generator=generator) < SHORT_CLIPS:
+            first = int(torch.randint(FRAMES - 4, (1,), generator=generator))
+            parts[0] = parts[0][:, :, first : first + 5]
         weights = (1.0, 0.4, 0.2)
         losses = [w * codec_loss(vae, x, generator) for w, x in zip(weights, parts, strict=True)]
         return torch.stack(losses).sum()
@@ -270,7 +274,7 @@ def fit(
 def sample_row(pipe: AnyRefPipeline, clip: Clip, seed: int) -> Image.Image:
     """A held-out clip and what the model makes of its references, side by side."""
     made = generate(pipe, Request(prompt=clip.prompt, references=clip.references, seed=seed))
-    pictures = [p for r in clip.references for p in r.images]
+    pictures = [open_picture(p) for r in clip.references for p in r.images]
     truth = frame_sheet(clip.frames, pictures, clip.prompt, num_frames=4, cell=96)
     sample = frame_sheet(made.frames, (), " ", num_frames=6, cell=96)
     row = Image.new("RGB", (truth.width + sample.width, truth.height), "white")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from anyref.lab.backgrounds import SCENES
+from anyref.lab.catalog import load_catalog
+from anyref.lab.sources import FLUENT, FLUENT_ANIMATED, OPENMOJI, TUX_PAINT, package_folder
+
+COLOURS = [(200, 30, 30), (30, 160, 30), (30, 60, 200), (200, 160, 20), (120, 30, 160)]
+
+
+def cutout(colour, shift=0, size=(128, 96)):
+    picture = Image.new("RGBA", size)
+    ImageDraw.Draw(picture).ellipse((20 + shift, 10, 90 + shift, 85), fill=(*colour, 255))
+    return picture
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A cache folder with tiny drawn pictures under the real packages' paths."""
+    root = tmp_path_factory.mktemp("lab")
+    assets = package_folder(FLUENT, root) / "package/assets"
+    moving = package_folder(FLUENT_ANIMATED[0], root) / "package/assets"
+    still = package_folder(FLUENT_ANIMATED[1], root) / "package/assets"
+    stamps = package_folder(TUX_PAINT, root) / "usr/share/tuxpaint/stamps"
+    for folder in (assets, moving, still, stamps / "animals/cartoon"):
+        folder.mkdir(parents=True)
+    labels = []
+    for index in range(60):
+        code = f"1f{index:03x}"
+        labels.append(
+            {
+                "hexcode": code.upper(),
+                "group": "animals-nature",
+                "subgroups": "animal-mammal",
+                "annotation": f"beast {chr(97 + index // 26)}{chr(97 + index % 26)}",
+                "skintone": "",
+            }
+        )
+        cutout(COLOURS[index % 5]).save(assets / f"{code}.webp", lossless=True)
+    labels.append(
+        dict(labels[0], hexcode="1F1E6", group="flags", annotation="flag", subgroups="flag")
+    )
+    cutout(COLOURS[0]).save(assets / "1f1e6.webp", lossless=True)
+    for code, first in (("1f000", COLOURS[0]), ("1f001", (250, 250, 250))):
+        frames = [cutout(first, shift) for shift in range(36)]
+        options = {"save_all": True, "append_images": frames[1:], "duration": 42, "lossless": True}
+        frames[0].save(moving / f"{code}.webp", **options)
+    labels_file = package_folder(OPENMOJI, root) / OPENMOJI.members[0]
+    labels_file.parent.mkdir(parents=True)
+    labels_file.write_text(json.dumps(labels))
+    stamp(stamps / "animals/fox.png", "A red fox (it is shy).\nes=Un zorro", (256, 192))
+    stamp(stamps / "animals/cartoon/dog.png", "A dog.", (256, 192))
+    stamp(stamps / "animals/tiny.png", "A mouse.", (64, 48))
+    _write_scenes(root)
+    return root
+
+
+def stamp(path, sentence, size):
+    cutout(COLOURS[3]).resize(size).save(path)
+    path.with_suffix(".txt").write_text(sentence)
+
+
+def _write_scenes(root):
+    for package, scenes in SCENES.items():
+        for index, (file, *_) in enumerate(scenes):
+            path = package_folder(package, root) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ramp = np.linspace(0, 255, 90 * 60 * 3).reshape(60, 90, 3)
+            pixels = np.roll(ramp, 7 * index, axis=1).astype(np.uint8)
+            Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="session")
+def catalog(cache):
+    return load_catalog(cache)
