@@ -224,6 +224,7 @@ def fit(
     muon: float = 2e-3,
     save_every: int = 1000,
     bf16: bool = True,
+    compiled: bool = True,
 ) -> None:
     """Train transformer and text encoder: first frames for `image_steps`, then whole clips."""
     catalog = load_catalog()
@@ -239,6 +240,8 @@ def fit(
         warmup=200,
     )
     offset = pipe.config.get("reference_offset", 0)
+    if compiled:
+        pipe.transformer.compile_repeated_blocks(dynamic=False)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         still = step < image_steps
@@ -263,7 +266,8 @@ def fit(
 
     def on_save(_: Run) -> None:
         model.eval()
-        rows = [sample_row(pipe, clip_at(catalog, "validation", i), i) for i in range(8)]
+        with torch.compiler.set_stance("force_eager"):
+            rows = [sample_row(pipe, clip_at(catalog, "validation", i), i) for i in range(8)]
         save_picture(run / f"samples-{family}.png", stack_rows(rows))
         model.train()
 

@@ -1,0 +1,67 @@
+"""Sheets for people: which of five pictures is the subject, and where does it move?
+
+    python benchmarks/fresh_eyes.py tiny-magref benchmarks/fresh_eyes
+
+Ten held-out clips: subjects and places of the test split, one per sheet, seeds fixed. A sheet shows
+nine frames above five numbered candidates (the subject and four other test subjects of the same
+source). Answers lie beside the sheets in answers.json; look at them afterwards only.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+from anyref import Request, generate, load_pipeline
+from anyref.lab.catalog import load_catalog
+from anyref.lab.pictures import still
+from anyref.lab.world import World, compose
+from anyref.media import frame_sheet, letterbox, on_white, save_picture
+
+SHEETS, CANDIDATES, CELL = 10, 5, 128
+
+
+def candidates_row(pictures: list[Image.Image]) -> Image.Image:
+    """Numbered pictures in a row."""
+    row = Image.new("RGB", (CELL * len(pictures), CELL + 20), "white")
+    for i, picture in enumerate(pictures):
+        row.paste(letterbox(on_white(picture), CELL - 8, CELL - 8)[0], (i * CELL + 4, 24))
+        ImageDraw.Draw(row).text((i * CELL + CELL // 2, 4), str(i + 1), fill="black")
+    return row
+
+
+def main(model: str, out: Path) -> None:
+    """Write ten sheets and their answers."""
+    catalog, pipe = load_catalog(), load_pipeline(model, dtype=torch.float32)
+    by_key = {subject.key: subject for subject in catalog.subjects("test")}
+    answers = {}
+    for i in range(SHEETS):
+        rng = random.Random(f"fresh eyes/{model}/{i}")
+        clip = compose(rng, catalog, "test", World())
+        actor = clip.actors[0]
+        others = [s for s in by_key.values() if s.identity != by_key[actor.key].identity]
+        chosen = [by_key[actor.key], *rng.sample(others, CANDIDATES - 1)]
+        rng.shuffle(chosen)
+        made = generate(pipe, Request(prompt=clip.prompt, references=clip.references, seed=i))
+        frames = frame_sheet(made.frames, num_frames=9, cell=CELL)
+        row = candidates_row([still(subject, CELL, catalog.cache) for subject in chosen])
+        sheet = Image.new("RGB", (frames.width, frames.height + row.height), "white")
+        sheet.paste(frames, (0, 0))
+        sheet.paste(row, (0, frames.height))
+        save_picture(out / model / f"sheet_{i}.png", sheet)
+        keys = [subject.key for subject in chosen]
+        answers[f"sheet_{i}"] = {
+            "subject": keys.index(actor.key) + 1,
+            "direction": actor.motion.value,
+            "prompt": clip.prompt,
+        }
+    (out / model / "answers.json").write_text(json.dumps(answers, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

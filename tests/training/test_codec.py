@@ -1,0 +1,38 @@
+"""The codec's loss, its latent statistics and its score."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from anyref.training.codec import codec_loss, measure_latents, reconstruction_psnr
+
+
+def frames():
+    return torch.rand(2, 3, 5, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_the_loss_trains_encoder_and_decoder():
+    vae = tiny.vae().train()
+    codec_loss(vae, frames(), torch.Generator().manual_seed(0)).backward()
+    assert vae.encoder.conv_in.weight.grad.abs().sum() > 0
+    assert vae.decoder.conv_out.weight.grad.abs().sum() > 0
+
+
+def test_measured_statistics_normalise_the_latents():
+    pipe = tiny.magref()
+    measure_latents(pipe.vae, [frames()])
+    latents = pipe.encode_video(frames())
+    assert latents.mean(dim=(0, 2, 3, 4)).abs().max() < 1e-4
+    assert torch.allclose(latents.std(dim=(0, 2, 3, 4)), torch.ones(16), atol=1e-3)
+
+
+def test_psnr_is_that_of_the_decoded_frames():
+    vae = tiny.vae()
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(frames()).latent_dist.mode(), return_dict=False)[0]
+    mse = ((decoded - frames()) / 2).square().mean()
+    assert reconstruction_psnr(vae, frames()) == pytest.approx(
+        -10 * torch.log10(mse).item(), abs=1e-3
+    )
