@@ -65,7 +65,7 @@ def test_what_differs_from_the_record_is_warned_about(anyref, fakes, home, origi
     [
         (("none.mp4",), "does not exist"),
         (("none.json",), "does not exist"),
-        (("text.png",), "not a readable video"),
+        (("text.png",), "carries no anyref request"),
         (("empty.json",), "no anyref request"),
         (("out.mp4", "-o", "out.mp4"), "is the original"),
     ],

@@ -88,7 +88,7 @@ def denoise(
             velocity = free + guidance_scale * (velocity - free)
         latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
         if callback is not None:
-            tensors = {
+            tensors: dict[str, Any] = {
                 "latents": latents,
                 "prompt_embeds": positive,
                 "negative_prompt_embeds": negative,
