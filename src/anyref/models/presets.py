@@ -1,8 +1,8 @@
 """The shapes of the small models: the released classes with other numbers.
 
-The codec halves time and divides space by 8 into 32 channels, so that a 64x64 clip of 9 frames is
-5 x 8 x 8 latents; the transformer takes every latent cell as one token. Motion of 4 pixels a frame
-is then one whole token per latent frame, which is what makes the toy learnable (docs/log.md).
+The codec turns every 8x8 patch of every frame into 32 channels, so that a 64x64 clip of 9 frames is
+9 x 8 x 8 latents; the transformer takes each latent cell as one token. No layer changes resolution,
+which is what lets the codec start from principal components (`training.codec`, docs/log.md).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from anyref.models.kaleido_transformer import KaleidoTransformer3DModel
 
+PATCH = 8
 LATENT_CHANNELS = 32
-TEMPORAL_FACTOR = 2
+TEMPORAL_FACTOR = 1
 TEXT_WIDTH = 128
 TEXT_LENGTH = 64
 
@@ -32,20 +33,20 @@ _TRANSFORMER = {
 
 
 def tiny_codec() -> AutoencoderKLWan:
-    """Wan's VAE with 4x4 pixel patches, 2.0M parameters; latent statistics still to be measured."""
+    """Wan's VAE on 8x8 pixel patches, 3.0M parameters; latent statistics still to be measured."""
     return AutoencoderKLWan(
-        base_dim=32,
+        base_dim=72,
         z_dim=LATENT_CHANNELS,
-        dim_mult=[1, 2],
+        dim_mult=[1],
         num_res_blocks=1,
-        temperal_downsample=[True],
-        patch_size=4,
-        in_channels=48,
-        out_channels=48,
+        temperal_downsample=[],
+        patch_size=PATCH,
+        in_channels=3 * PATCH**2,
+        out_channels=3 * PATCH**2,
         latents_mean=[0.0] * LATENT_CHANNELS,
         latents_std=[1.0] * LATENT_CHANNELS,
         scale_factor_temporal=TEMPORAL_FACTOR,
-        scale_factor_spatial=8,
+        scale_factor_spatial=PATCH,
     )
 
 

@@ -11,6 +11,7 @@ Each stage resumes where it was stopped.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,12 @@ from anyref.pipelines.kaleido import KaleidoPipeline  # noqa: E402
 from anyref.pipelines.magref import MagrefPipeline, canvas_cells, place  # noqa: E402
 from anyref.pipelines.solvers import make_scheduler  # noqa: E402
 from anyref.request import Request  # noqa: E402
-from anyref.training.codec import codec_loss, measure_latents, reconstruction_psnr  # noqa: E402
+from anyref.training.codec import (  # noqa: E402
+    codec_loss,
+    measure_latents,
+    reconstruction_psnr,
+    start_from_components,
+)
 from anyref.training.latents import (  # noqa: E402
     LatentDataset,
     encode_clip,
@@ -86,14 +92,24 @@ def picture_tensor(picture: Image.Image) -> Tensor:
 
 @app.command()
 def codec(
-    run: RunFolder, steps: int = 6000, minutes: float = 100.0, clips: int = 4, rate: float = 2e-3
+    run: RunFolder, steps: int = 250, minutes: float = 100.0, clips: int = 4, rate: float = 3e-4
 ) -> None:
-    """Train the VAE, measure its latents, and save it to RUN/vae."""
+    """Train the VAE from principal components, measure its latents, and save it to RUN/vae."""
     catalog = load_catalog()
     torch.manual_seed(0)
     vae = presets.tiny_codec()
+    videos, canvases, _ = codec_batch(catalog, "train", 10_000_000, 192)
+    stills = videos[:, :, ::3].transpose(1, 2).flatten(0, 1)[:, :, None]
+    start_from_components(vae, torch.cat([stills, canvases]))
     settings = Settings(
-        steps=steps, minutes=minutes, learning_rate=rate, ema_decay=0.998, save_every=250
+        steps=steps,
+        minutes=minutes,
+        learning_rate=rate,
+        warmup=20,
+        weight_decay=0.0,
+        cooldown=0.5,
+        ema_decay=0.98,
+        save_every=125,
     )
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
@@ -215,10 +231,8 @@ class Trained(nn.Module):
 def fit(
     run: RunFolder,
     family: str = "magref",
-    steps: int = 20_000,
-    image_steps: int = 4000,
-    batch: int = 16,
-    image_batch: int = 64,
+    frames: str = "1x2000,5x2000,9x1500",
+    tokens: int = 4096,
     minutes: float = 100.0,
     rate: float = 1e-3,
     muon: float = 2e-3,
@@ -226,13 +240,18 @@ def fit(
     bf16: bool = True,
     compiled: bool = True,
 ) -> None:
-    """Train transformer and text encoder: first frames for `image_steps`, then whole clips."""
+    """Train transformer and text encoder.
+
+    FRAMES is the curriculum: latent frames x steps, first frames first, whole clips last. TOKENS
+    sets the batch of each stage: about so many tokens of video a step.
+    """
+    stages = [tuple(int(n) for n in stage.split("x")) for stage in frames.split(",")]
     catalog = load_catalog()
     pipe = new_pipeline(family, AutoencoderKLWan.from_pretrained(run / "vae").eval(), catalog)
     data = LatentDataset(run / f"latents-{family}")
     model = Trained(pipe).train()
     settings = Settings(
-        steps=steps,
+        steps=sum(count for _, count in stages),
         minutes=minutes,
         learning_rate=rate,
         muon_rate=muon,
@@ -244,8 +263,9 @@ def fit(
         pipe.transformer.compile_repeated_blocks(dynamic=False)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
-        still = step < image_steps
-        made = data.batch(image_batch if still else batch, 1 if still else None, offset, generator)
+        length = frames_at(step, stages)
+        batch = max(1, tokens // (length * (SIDE // presets.PATCH) ** 2))
+        made = data.batch(batch, length, offset, generator)
         sigmas = sample_sigmas(len(made.texts), TRAIN_SHIFT, generator)
         noise = torch.randn(made.latents.shape, generator=generator)
         kept = torch.rand(len(made.texts), generator=generator) >= TEXT_DROP
@@ -273,6 +293,15 @@ def fit(
 
     console.print(f"{len(data)} clips")
     Run(model, settings, run / f"fit-{family}").fit(loss_of, on_save, console.print)
+
+
+def frames_at(step: int, stages: Sequence[tuple[int, ...]]) -> int:
+    """Latent frames of a step under a curriculum of (frames, steps) stages."""
+    for length, count in stages:
+        if step < count:
+            return length
+        step -= count
+    return stages[-1][0]
 
 
 def sample_row(pipe: AnyRefPipeline, clip: Clip, seed: int) -> Image.Image:
