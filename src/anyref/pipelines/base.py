@@ -256,46 +256,45 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             RequestError: or a subclass, naming the value, the limit and the remedy.
         """
         values = as_references(references)
-        shape = PixelShape(
-            num_frames or self.config.num_frames,
-            height or self.config.height,
-            width or self.config.width,
-        )
+        shape = self._shape(num_frames, height, width)
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        steps = (
+            self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        )
         callback = self._step_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        cells = self.rules.latent(shape)
+        embeds = (prompt_embeds, negative_prompt_embeds)
         with self._stage("encode"):
             text = self._encode_text(
-                prompt,
-                values,
-                negative_prompt,
-                guidance > 1.0,
-                (prompt_embeds, negative_prompt_embeds),
-                max_sequence_length,
+                prompt, values, negative_prompt, guidance > 1.0, embeds, max_sequence_length
             )
-            batch = text[0].shape[0]
-            conditioning = self._shared_conditioning(values, shape, generator, batch, options)
-        size = (batch, self.latent_channels, cells.num_frames, cells.height, cells.width)
-        parallel.check_divisible(self._count_tokens(size, conditioning))
-        noise = self._noise(size, generator, latents)
-        with self._stage("steps"):
-            steps = num_inference_steps or self.config.num_inference_steps
-            set_official_timesteps(self.scheduler, steps, noise.device)
-            with self.progress_bar(total=steps) as progress:
-                latents = denoise(
-                    self.transformer,
-                    self.scheduler,
-                    noise,
-                    conditioning,
-                    text,
-                    guidance_scale=guidance,
-                    attention_kwargs=attention_kwargs,
-                    callback=self._after_step(progress, callback),
-                )
+            noise = self._noise(text[0].shape[0], shape, generator, latents)
+            conditioning = self._shared_conditioning(values, shape, generator, len(noise), options)
+        parallel.check_divisible(self._count_tokens(noise, conditioning))
+        set_official_timesteps(self.scheduler, steps, noise.device)
+        with self._stage("steps"), self.progress_bar(total=steps) as progress:
+            latents = denoise(
+                self.transformer,
+                self.scheduler,
+                noise,
+                conditioning,
+                text,
+                guidance_scale=guidance,
+                attention_kwargs=attention_kwargs,
+                callback=self._after_step(progress, callback),
+            )
         frames = latents if output_type == "latent" else self._decode(latents, output_type)
         self.conditioning_pictures = conditioning.pictures
         self.maybe_free_model_hooks()
         return WanPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _shape(self, num_frames: int | None, height: int | None, width: int | None) -> PixelShape:
+        shape = PixelShape(
+            self.config.num_frames if num_frames is None else num_frames,
+            self.config.height if height is None else height,
+            self.config.width if width is None else width,
+        )
+        self.rules.check(shape)
+        return shape
 
     def _shared_conditioning(
         self,
@@ -312,15 +311,20 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         )
         return made.map(lambda x: x.to(device, dtype).expand(batch, *x.shape[1:]))
 
-    def _count_tokens(self, size: tuple[int, ...], conditioning: Conditioning) -> int:
+    def _count_tokens(self, noise: Tensor, conditioning: Conditioning) -> int:
         references = conditioning.transformer_kwargs.get("reference_hidden_states", [])
-        cells = math.prod(size[2:]) + sum(math.prod(r.shape[2:]) for r in references)
+        cells = sum(math.prod(x.shape[2:]) for x in (noise, *references))
         return cells // math.prod(self.rules.patch)
 
     def _noise(
-        self, size: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None
+        self,
+        batch: int,
+        shape: PixelShape,
+        generator: torch.Generator | None,
+        latents: Tensor | None,
     ) -> Tensor:
-        device = self._execution_device
+        device, cells = self._execution_device, self.rules.latent(shape)
+        size = (batch, self.latent_channels, cells.num_frames, cells.height, cells.width)
         if latents is None:
             draw = randn_tensor(size, generator=generator, device=device, dtype=torch.float32)
             return parallel.from_main(draw.cpu).to(device)

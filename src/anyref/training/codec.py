@@ -6,6 +6,7 @@ Axes: B batch, C channels, T frames, Y X pixels, F latent frames, H W latent row
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -88,14 +89,14 @@ def start_from_components(vae: AutoencoderKLWan, frames: Tensor) -> None:
     _write_pairs(vae.decoder, basis * scale, mean[:, 0])
 
 
-def _pointwise(conv: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _pointwise(conv: nn.Conv3d, weight: Tensor, bias: Tensor) -> None:
     """A convolution that looks at its own cell and frame only; the rest keeps a little noise."""
     nn.init.normal_(conv.weight, std=1e-4)
     conv.weight[:, :, -1, conv.weight.shape[3] // 2, conv.weight.shape[4] // 2] = weight
-    conv.bias.copy_(bias)
+    conv.bias.data.copy_(bias)  # type: ignore[union-attr]
 
 
-def _read_pairs(conv: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _read_pairs(conv: nn.Conv3d, weight: Tensor, bias: Tensor) -> None:
     rest = conv.weight.shape[0] - 2 * weight.shape[0]
     rows = torch.cat([weight, -weight, weight.new_zeros(rest, weight.shape[1])])
     constant = bias.new_zeros(rest)
@@ -103,7 +104,7 @@ def _read_pairs(conv: nn.Module, weight: Tensor, bias: Tensor) -> None:
     _pointwise(conv, rows, torch.cat([bias, -bias, constant]))
 
 
-def _write_pairs(half: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _write_pairs(half: Any, weight: Tensor, bias: Tensor) -> None:
     channels = half.conv_out.weight.shape[1]
     half.norm_out.gamma.fill_(CONSTANT / channels**0.5)
     rest = weight.new_zeros(weight.shape[0], channels - 2 * weight.shape[1])

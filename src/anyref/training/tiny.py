@@ -43,6 +43,7 @@ from anyref.training.codec import (  # noqa: E402
     start_from_components,
 )
 from anyref.training.latents import (  # noqa: E402
+    Batch,
     LatentDataset,
     encode_clip,
     frames_to_tensor,
@@ -266,23 +267,8 @@ def fit(
         length = frames_at(step, stages)
         batch = max(1, tokens // (length * (SIDE // presets.PATCH) ** 2))
         made = data.batch(batch, length, offset, generator)
-        sigmas = sample_sigmas(len(made.texts), TRAIN_SHIFT, generator)
-        noise = torch.randn(made.latents.shape, generator=generator)
-        kept = torch.rand(len(made.texts), generator=generator) >= TEXT_DROP
-        texts = [t if keep else "" for t, keep in zip(made.texts, kept.tolist(), strict=True)]
-        weight = 1 + SUBJECT_WEIGHT * made.subject
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            text = pipe._get_t5_prompt_embeds(texts, max_sequence_length=presets.TEXT_LENGTH)
-            losses = flow_matching_loss(
-                pipe.transformer,
-                made.latents,
-                made.conditioning,
-                text,
-                sigmas,
-                noise,
-                weight / weight.mean(),
-            )
-        return losses.mean()
+            return batch_loss(pipe, made, generator)
 
     def on_save(_: Run) -> None:
         model.eval()
@@ -293,6 +279,25 @@ def fit(
 
     console.print(f"{len(data)} clips")
     Run(model, settings, run / f"fit-{family}").fit(loss_of, on_save, console.print)
+
+
+def batch_loss(pipe: AnyRefPipeline, made: Batch, generator: torch.Generator) -> Tensor:
+    """Mean loss of a batch, some of its texts dropped, cells with a subject weighing more."""
+    sigmas = sample_sigmas(len(made.texts), TRAIN_SHIFT, generator)
+    noise = torch.randn(made.latents.shape, generator=generator)
+    kept = torch.rand(len(made.texts), generator=generator) >= TEXT_DROP
+    texts = [t if keep else "" for t, keep in zip(made.texts, kept.tolist(), strict=True)]
+    text = pipe._get_t5_prompt_embeds(texts, max_sequence_length=presets.TEXT_LENGTH)
+    weight = 1 + SUBJECT_WEIGHT * made.subject
+    return flow_matching_loss(
+        pipe.transformer,
+        made.latents,
+        made.conditioning,
+        text,
+        sigmas,
+        noise,
+        weight / weight.mean(),
+    ).mean()
 
 
 def frames_at(step: int, stages: Sequence[tuple[int, ...]]) -> int:
