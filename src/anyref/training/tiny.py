@@ -270,10 +270,12 @@ def fit(
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             return batch_loss(pipe, made, generator)
 
-    def on_save(_: Run) -> None:
+    def on_save(state: Run) -> None:
         model.eval()
+        length = frames_at(state.step - 1, stages)
         with torch.compiler.set_stance("force_eager"):
-            rows = [sample_row(pipe, clip_at(catalog, "validation", i), i) for i in range(8)]
+            clips = [clip_at(catalog, "validation", i) for i in range(8)]
+            rows = [sample_row(pipe, clip, i, length) for i, clip in enumerate(clips)]
         save_picture(run / f"samples-{family}.png", stack_rows(rows))
         model.train()
 
@@ -309,9 +311,12 @@ def frames_at(step: int, stages: Sequence[tuple[int, ...]]) -> int:
     return stages[-1][0]
 
 
-def sample_row(pipe: AnyRefPipeline, clip: Clip, seed: int) -> Image.Image:
+def sample_row(pipe: AnyRefPipeline, clip: Clip, seed: int, num_frames: int) -> Image.Image:
     """A held-out clip and what the model makes of its references, side by side."""
-    made = generate(pipe, Request(prompt=clip.prompt, references=clip.references, seed=seed))
+    request = Request(
+        prompt=clip.prompt, references=clip.references, seed=seed, num_frames=num_frames
+    )
+    made = generate(pipe, request)
     pictures = [open_picture(p) for r in clip.references for p in r.images]
     truth = frame_sheet(clip.frames, pictures, clip.prompt, num_frames=4, cell=96)
     sample = frame_sheet(made.frames, (), " ", num_frames=6, cell=96)
