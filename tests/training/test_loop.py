@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from anyref.errors import TrainingError
-from anyref.training.loop import Run, Settings, draw_curve, rate_at
+from anyref.training.loop import Run, Settings, draw_curve, load_average, rate_at
 from anyref.training.state import read_metrics
 
 
@@ -66,6 +66,16 @@ def test_saving_shows_the_average_and_training_goes_on_with_the_weights(tmp_path
     assert not torch.equal(seen[-1], model.head.weight)
     assert torch.equal(seen[-1], run.average.shadow_params[2])
     assert (tmp_path / "loss.png").is_file()
+
+
+def test_the_average_of_a_run_can_be_loaded_alone(tmp_path):
+    run = Run(Toy(), settings(), tmp_path)
+    run.fit(loss_of(run.model))
+    model = Toy()
+    assert load_average(model, tmp_path) == 12
+    assert torch.equal(model.head.weight, run.average.shadow_params[2])
+    with pytest.raises(TrainingError, match="no training state"):
+        load_average(model, tmp_path / "none")
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path):

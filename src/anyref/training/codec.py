@@ -61,7 +61,8 @@ def start_from_components(vae: AutoencoderKLWan, frames: Tensor) -> None:
     Raises:
         TrainingError: when the network is too narrow for a pair per latent channel and a constant.
     """
-    channels, pairs = vae.config.base_dim, 2 * vae.z_dim
+    decoder_channels = vae.config.decoder_base_dim or vae.config.base_dim
+    channels, pairs = min(vae.config.base_dim, decoder_channels), 2 * vae.z_dim
     if channels <= pairs or any(vae.config.temperal_downsample) or len(vae.config.dim_mult) > 1:
         raise TrainingError(
             f"components need base_dim above {pairs} and one resolution, got base_dim {channels} "

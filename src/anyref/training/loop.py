@@ -184,6 +184,22 @@ class Run:
         self.step = state["step"]
 
 
+def load_average(model: nn.Module, folder: Path) -> int:
+    """Give a model the averaged weights of a run; returns the run's step.
+
+    Raises:
+        TrainingError: when the folder holds no state.
+    """
+    state = load_state(folder / STATE_FILE)
+    if state is None:
+        raise TrainingError(f"no training state in {str(folder)!r}; train first")
+    model.load_state_dict(state["model"])
+    average = EMAModel(list(model.parameters()))
+    average.load_state_dict(state["average"])
+    average.copy_to(model.parameters())
+    return int(state["step"])
+
+
 def draw_curve(
     rows: Iterable[dict[str, Any]], width: int = 640, height: int = 320, window: int = 20
 ) -> Image.Image:

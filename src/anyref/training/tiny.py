@@ -49,7 +49,7 @@ from anyref.training.latents import (  # noqa: E402
     frames_to_tensor,
     write_shard,
 )
-from anyref.training.loop import Run, Settings  # noqa: E402
+from anyref.training.loop import Run, Settings, load_average  # noqa: E402
 from anyref.training.objective import flow_matching_loss, sample_sigmas  # noqa: E402
 from anyref.training.wording import make_tokenizer, template_words  # noqa: E402
 
@@ -331,11 +331,10 @@ def export(run: RunFolder, out: Path, family: str = "magref") -> None:
     """Write the averaged weights of a run as a pipeline folder in bfloat16."""
     catalog = load_catalog()
     pipe = new_pipeline(family, AutoencoderKLWan.from_pretrained(run / "vae").eval(), catalog)
-    state = Run(Trained(pipe), Settings(steps=1), run / f"fit-{family}")
-    state.average.copy_to(state.model.parameters())
+    step = load_average(Trained(pipe), run / f"fit-{family}")
     pipe.to(torch.bfloat16)
     pipe.save_pretrained(out)
-    console.print(f"step {state.step} written to {out}")
+    console.print(f"step {step} written to {out}")
 
 
 if __name__ == "__main__":
