@@ -41,6 +41,15 @@ def test_what_is_no_picture_is_refused(tmp_path, name, data, words):
         open_picture(tmp_path / "none.png")
 
 
+def test_a_turned_photo_is_upright_by_path_and_in_memory(tmp_path):
+    photo = Image.new("RGB", (40, 30), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert open_picture(opened).size == open_picture(tmp_path / "a.jpg").size == (30, 40)
+
+
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(tmp_path / "grey.png")
     assert open_picture(tmp_path / "grey.png").getpixel((0, 0)) == (128, 128, 128)

@@ -12,6 +12,9 @@ WAN = ShapeRules(spatial=8, temporal=4, patch=(1, 2, 2), max_positions=1024)
 MAGREF = ShapeRules(spatial=8, temporal=4, patch=(1, 2, 2), max_positions=1024, lead_frames=4)
 
 
+BROKEN = "data:image/png;base64,iVBORw0KGgoAAAAN"
+
+
 def fox(**changes):
     return Reference("fox.png", "fox", **changes)
 
@@ -75,6 +78,10 @@ def test_json_keeps_the_checks_of_the_constructor():
         (RequestError, "seed", {"prompt": "x", "seed": -1}),
         (RequestError, "num_inference_steps", {"prompt": "x", "num_inference_steps": 0}),
         (RequestError, "colour", {"prompt": "x", "colour": "red"}),
+        (RequestError, "0 boxes", {"prompt": "x", "layout": ()}),
+        (RequestError, "reference_offset", {"prompt": "x", "reference_offset": -5}),
+        (RequestError, "UTF-8", {"prompt": "x", "references": ({"images": ["a\0b.png"]},)}),
+        (RequestError, "decoded", {"prompt": "x", "references": ({"images": [BROKEN]},)}),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(error, words, fields):

@@ -156,7 +156,12 @@ def _item(line: int, read: Read, folder: Path, defaults: Mapping[str, Any]) -> B
         entry = read()
         key = key if entry.key is None else check_key(entry.key)
         request = with_absolute_pictures(Request(**{**defaults, **entry.fields}), folder)
-    except (AnyRefError, TypeError) as error:  # TypeError: a field called "self", say
+    except (
+        AnyRefError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:  # TypeError: a field called "self", say
         return BatchItem(key, None, str(error), line)
     return BatchItem(key, request, None, line)
 

@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from anyref.errors import MediaError
+from anyref.request import MAX_PICTURE_PIXELS
 
 MAX_PICTURE_BYTES = 64 * 2**20
-MAX_PICTURE_PIXELS = 64 * 10**6
 MAX_VIDEO_BYTES = 2**31
 MAX_VIDEO_FRAMES = 20_000
 MAX_NAME_BYTES = 255  # of a file name on the usual file systems
@@ -41,7 +41,7 @@ def open_picture(source: str | Path | Image.Image) -> Image.Image:
         MediaError: missing, unreadable, not a picture, over 64 MiB or over 64 megapixels.
     """
     if isinstance(source, Image.Image):
-        return on_white(source)
+        return on_white(ImageOps.exif_transpose(source))
     path = Path(source)
     if not path.is_file():
         raise MediaError(f"picture {str(path)!r} does not exist; check the path")

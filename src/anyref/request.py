@@ -30,6 +30,7 @@ from pydantic import (
 from anyref.errors import PromptError, ReferencesError, RequestError, SizeError
 
 MAX_REFERENCE_IMAGES = 8  # cells of the largest canvas grid (MAGREF subject2video.py)
+MAX_PICTURE_PIXELS = 64 * 10**6
 MAX_INLINE_BYTES = 32 * 2**20  # a picture carried inside JSON
 FRAME_CHUNK = 4  # the Wan VAE encodes one frame, then chunks of four (autoencoder_kl_wan.py)
 
@@ -44,21 +45,31 @@ Layout = Literal["columns", "grid"] | tuple[Box, ...]
 
 def _read_picture_field(value: Any) -> Path | Image.Image:
     """Paths stay paths, pictures stay pictures, data URIs become pictures."""
-    if isinstance(value, (Image.Image, Path)):
+    if isinstance(value, Image.Image):
         return value
+    if isinstance(value, Path):
+        return _checked_path(str(value))
     if not isinstance(value, str) or not value:
         raise ValueError(f"a picture is a path or a PIL image, got {type(value).__name__}")
     if not value.startswith("data:image/"):
-        return Path(value)
+        return _checked_path(value)
     if len(value) > MAX_INLINE_BYTES * 4 // 3:
         raise ValueError(f"an inline picture of {len(value)} characters is over the 32 MiB limit")
     try:
         data = base64.b64decode(value.partition(",")[2], validate=True)
         picture = Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])
+        if picture.width * picture.height > MAX_PICTURE_PIXELS:
+            raise ValueError(f"{picture.width}x{picture.height} is over 64 megapixels")
         picture.load()
-    except (ValueError, OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise many types on broken data
         raise ValueError(f"the inline picture cannot be decoded: {error}") from error
     return picture
+
+
+def _checked_path(value: str) -> Path:
+    if "\0" in value or (not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)):
+        raise ValueError("a picture's path must be valid UTF-8 without NUL; rename the file")
+    return Path(value)
 
 
 def _write_picture_field(value: Path | Image.Image) -> str:
@@ -137,7 +148,7 @@ class Reference(_Value):
         RequestError: for a field of the wrong type or an ill-formed name.
     """
 
-    images: tuple[Picture, ...] = Field(min_length=1)
+    images: tuple[Picture, ...] = Field(min_length=1, max_length=64)
     name: str | None = None
     kind: Kind = "object"
     text: str | None = Field(default=None, min_length=1)
@@ -242,7 +253,7 @@ class Request(_Value):
     """
 
     prompt: str = Field(max_length=4000)
-    references: tuple[Reference, ...] = ()
+    references: tuple[Reference, ...] = Field(default=(), max_length=64)
     model: str | None = None
     negative_prompt: str | None = None
     height: int | None = Field(default=None, gt=0)
@@ -255,7 +266,7 @@ class Request(_Value):
     flow_shift: float | None = Field(default=None, gt=0.0, le=100.0)
     layout: Layout | None = None
     shuffle: bool = True
-    reference_offset: int | Literal["video"] | None = None
+    reference_offset: Annotated[int, Field(ge=0)] | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
 
     def __init__(self, /, **data: Any) -> None:
@@ -264,6 +275,8 @@ class Request(_Value):
 
     def check(self) -> None:
         """Raise what is wrong between fields: names, mentions, counts, strengths, masks."""
+        if self.layout == ():
+            raise RequestError("layout has 0 boxes; give one per picture, or leave it out")
         check_references(self.references)
         resolve_mentions(self.prompt, self.references)
 
@@ -300,7 +313,6 @@ class ShapeRules:
         patch: latent cells per token: frames, rows, columns (transformer).
         max_positions: length of the rotary table on each axis, in tokens.
         lead_frames: decoded frames cut from the start (MAGREF's composite canvas).
-        first_position: rotary position of the video's far corner starts here (Kaleido's offset).
     """
 
     spatial: int
@@ -308,7 +320,6 @@ class ShapeRules:
     patch: tuple[int, int, int]
     max_positions: int
     lead_frames: int = 0
-    first_position: int = 0
 
     def network_frames(self, delivered: int) -> int:
         """Frames the network must make so that `delivered` are left after the cut."""
@@ -336,7 +347,7 @@ class ShapeRules:
         if pixels <= 0 or pixels % step:
             near = max(step, round(pixels / step) * step)
             raise SizeError(f"{side} {pixels} is not a multiple of {step}; try {near}")
-        limit = (self.max_positions - self.first_position) * step
+        limit = self.max_positions * step
         if pixels > limit:
             raise SizeError(f"{side} {pixels} is over the model's {limit}; use {limit} or less")
 

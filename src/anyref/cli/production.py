@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyref.cli import progress
-from anyref.errors import MediaError
+from anyref.errors import MediaError, ModelError
 from anyref.media import check_writable, open_picture, save_picture, write_atomically, write_video
 from anyref.request import Request
 
@@ -115,6 +115,8 @@ class Studio:
         from anyref.pipelines.generation import check_request
 
         check_request(self.info, request)
+        if self.device is not None:
+            _check_device(self.device)
 
     @cached_property
     def model_record(self) -> dict[str, str]:
@@ -172,6 +174,7 @@ class Studio:
 
         seconds: dict[str, float] = {}
         pictures = picture_hashes(request)
+        record = self.record(request)
         with progress.reporting() as reporter:
             if "pipe" not in self.__dict__:
                 reporter.stage("load")
@@ -185,7 +188,6 @@ class Studio:
                 start = time.perf_counter()
                 if save_conditioning is not None:
                     _save_conditioning(save_conditioning, result)
-                record = self.record(request)
                 sidecar_of(video).unlink(missing_ok=True)  # never beside a video it did not make
                 write_video(video, result.frames, result.fps, record)
                 seconds["write"] = time.perf_counter() - start
@@ -205,6 +207,16 @@ def make_one(request: Request, video: Path, run: Run) -> Studio:
     seconds = studio.make(request, video, run.save_conditioning)
     progress.line(f"{video} ({summary(seconds)})")
     return studio
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"device {name!r} cannot be used: {reason}; leave --device out") from error
 
 
 def _quiet_libraries() -> None:

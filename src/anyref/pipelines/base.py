@@ -34,6 +34,7 @@ from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.sampling import StepCallback, denoise
 from anyref.pipelines.solvers import make_scheduler, set_official_timesteps
 from anyref.request import (
+    MENTION_PATTERN,
     PixelShape,
     Reference,
     Request,
@@ -41,6 +42,9 @@ from anyref.request import (
     check_references,
     resolve_mentions,
 )
+
+IMAGE_TEXT_TOKENS = 512  # Wan's image branch takes this many trailing tokens as text
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 
 ReferenceInput = Reference | Image.Image | str | Path
 
@@ -81,7 +85,11 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     @classmethod
     def check_references(
-        cls, references: Sequence[Reference], defaults: Mapping[str, Any], request: Request
+        cls,
+        references: Sequence[Reference],
+        defaults: Mapping[str, Any],
+        rules: ShapeRules,
+        request: Request,
     ) -> None:
         """Refuse, before weights load, references that the family cannot place."""
 
@@ -159,11 +167,12 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         max_sequence_length: int | None,
     ) -> tuple[Tensor, Tensor | None]:
         length = max_sequence_length or self.config.max_sequence_length
-        if self.transformer.config.image_dim is not None and length != 512:
+        if self.transformer.config.image_dim is not None and length != IMAGE_TEXT_TOKENS:
             raise RequestError(
                 f"max_sequence_length {length} does not work with an image encoder: the "
                 "transformer takes the last 512 tokens as text; use 512"
             )
+        self._check_embeds(embeds, negative_prompt)
         if isinstance(prompt, str):
             prompt = resolve_mentions(prompt, references)
         elif prompt is not None:
@@ -185,6 +194,23 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         dtype = self.transformer.dtype
         return positive.to(dtype), None if negative is None else negative.to(dtype)
 
+    def _check_embeds(
+        self, embeds: tuple[Tensor | None, Tensor | None], negative_prompt: str | list[str] | None
+    ) -> None:
+        if negative_prompt is not None and embeds[1] is not None:
+            raise PromptError("give either negative_prompt or negative_prompt_embeds, not both")
+        texts = [negative_prompt] if isinstance(negative_prompt, str) else negative_prompt or []
+        if any(name for text in texts for name in MENTION_PATTERN.findall(text)):
+            raise PromptError("the negative prompt mentions a reference; describe it in words")
+        if self.transformer.config.image_dim is None:
+            return
+        for tensor in embeds:
+            if tensor is not None and tensor.shape[1] != IMAGE_TEXT_TOKENS:
+                raise PromptError(
+                    f"prompt embeddings of {tensor.shape[1]} tokens do not work with an image "
+                    f"branch: the transformer takes the last 512 tokens as text; pad to 512"
+                )
+
     def _check_text(
         self,
         prompt: str | list[str] | None,
@@ -198,9 +224,9 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         needed = [prompt] if embeds[0] is None else []
         if guided and embeds[1] is None:
             needed.append(negative_prompt)
-        if needed and self.text_encoder is None:
+        if needed and (self.text_encoder is None or self.tokenizer is None):
             raise PromptError(
-                "this model folder has no text encoder; pass prompt_embeds, and "
+                "this model folder has no text encoder or tokenizer; pass prompt_embeds, and "
                 "negative_prompt_embeds or guidance_scale=1"
             )
         for text in needed:
@@ -223,7 +249,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         num_frames: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
@@ -246,7 +272,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             prompt_embeds, negative_prompt_embeds: (B, L, D) in place of the texts.
             output_type: "np", "pt", "pil", or "latent" (lead frames are cut from decoded output
                 only).
-            callback_on_step_end: `f(pipeline, step, timestep, tensors) -> dict` as in diffusers.
+            callback_on_step_end: a function `f(pipeline, step, timestep, tensors) -> dict`.
             options: the family's own, see `condition` of the class.
 
         Returns:
@@ -261,6 +287,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         steps = (
             self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         )
+        self._check_output(output_type, steps)
         callback = self._step_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         embeds = (prompt_embeds, negative_prompt_embeds)
         with self._stage("encode"):
@@ -287,6 +314,14 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self.maybe_free_model_hooks()
         return WanPipelineOutput(frames=frames) if return_dict else (frames,)
 
+    def _check_output(self, output_type: str, steps: int) -> None:
+        if output_type not in OUTPUT_TYPES:
+            raise RequestError(f"output_type {output_type!r} is not one of {OUTPUT_TYPES}")
+        if output_type != "latent" and self.vae is None:
+            raise RequestError("this model folder has no VAE; use output_type='latent'")
+        if steps < 1:
+            raise RequestError(f"num_inference_steps {steps} is below 1; use 1 or more")
+
     def _shape(self, num_frames: int | None, height: int | None, width: int | None) -> PixelShape:
         shape = PixelShape(
             self.config.num_frames if num_frames is None else num_frames,
@@ -300,11 +335,12 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self,
         references: Sequence[Reference],
         shape: PixelShape,
-        generator: torch.Generator | None,
+        generator: torch.Generator | list[torch.Generator] | None,
         batch: int,
         options: dict[str, Any],
     ) -> Conditioning:
-        seed = torch.initial_seed() if generator is None else generator.initial_seed()
+        first = generator[0] if isinstance(generator, list) else generator
+        seed = torch.initial_seed() if first is None else first.initial_seed()
         device, dtype = self._execution_device, self.transformer.dtype
         made = parallel.from_main(
             lambda: self.condition(references, shape, seed=seed, **options).map(Tensor.cpu)
@@ -320,7 +356,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self,
         batch: int,
         shape: PixelShape,
-        generator: torch.Generator | None,
+        generator: torch.Generator | list[torch.Generator] | None,
         latents: Tensor | None,
     ) -> Tensor:
         device, cells = self._execution_device, self.rules.latent(shape)
@@ -333,8 +369,6 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return latents.to(device, torch.float32)
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
-        if self.vae is None:
-            raise RequestError("this model folder has no VAE; use output_type='latent'")
         with self._stage("decode"):
             video = self.decode_latents(latents)[:, :, self.config.lead_frames :]
             return self.video_processor.postprocess_video(video, output_type=output_type)

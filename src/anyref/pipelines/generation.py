@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from anyref.errors import RequestError
+from anyref.errors import ModelError, RequestError
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.loading import ModelInfo
 from anyref.pipelines.solvers import solver_of
 from anyref.request import PixelShape, Request, ShapeRules
 
+NEEDED = {"text_encoder": "text encoder", "tokenizer": "tokenizer", "vae": "VAE"}
 FAMILY_OPTIONS = ("layout", "reference_offset", "reference_size")
 
 
@@ -117,6 +118,11 @@ def family_options(pipeline: type[AnyRefPipeline], request: Request) -> dict[str
             )
     if "shuffle" in pipeline.request_options:
         given["shuffle"] = request.shuffle
+    elif not request.shuffle:
+        raise RequestError(
+            f"shuffle=False has no effect on a {pipeline.__name__}, which keeps the order anyway; "
+            "leave it out"
+        )
     return given
 
 
@@ -127,8 +133,13 @@ def check_request(info: ModelInfo, request: Request) -> PixelShape:
         RequestError: or a subclass, when the model cannot honour the request.
     """
     family_options(info.pipeline, request)
+    for part, what in NEEDED.items():
+        if part not in info.components:
+            raise ModelError(f"model {info.name!r} has no {what}; convert it with one")
+    if info.image_branch and "image_encoder" not in info.components:
+        raise ModelError(f"model {info.name!r} has no image encoder, which its weights need")
     shape = network_shape(info.rules, info.defaults, request)
-    info.pipeline.check_references(request.references, info.defaults, request)
+    info.pipeline.check_references(request.references, info.defaults, info.rules, request)
     return shape
 
 

@@ -9,9 +9,10 @@ Axes: B batch, C channels, H W latent rows and columns of the video, h w of a re
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import diffusers
 import torch
 from diffusers import AutoencoderKLWan
 from PIL import Image
@@ -25,8 +26,9 @@ from anyref.models.positions import ReferenceOffset
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.wording import KALEIDO_NEGATIVE_PROMPT
-from anyref.request import PixelShape, Reference
+from anyref.request import PixelShape, Reference, Request, ShapeRules
 
+LANCZOS = Image.Resampling.LANCZOS
 ReferenceSize = Literal["letterbox", "native"]
 
 
@@ -37,7 +39,8 @@ def reference_shape(
 
     Args:
         size: "letterbox": the video's own size (released weights); "native": the picture's aspect
-            ratio, as large as fits the video's frame, its area at most `area` of the frame's.
+            ratio up to whole tokens, as large as fits the video's frame, its area at most `area` of
+            the frame's, without white borders.
         step: pixels per token; native sizes are multiples of it, at least one.
 
     Raises:
@@ -110,6 +113,32 @@ class KaleidoPipeline(AnyRefPipeline):
             transformer=transformer,
         )
 
+    @classmethod
+    def check_references(
+        cls,
+        references: Sequence[Reference],
+        defaults: Mapping[str, Any],
+        rules: ShapeRules,
+        request: Request,
+    ) -> None:
+        """Refuse, before weights load, positions past the rotary table.
+
+        Raises:
+            SizeError: naming the position and the table's length.
+        """
+        if not references:
+            return
+        rows = (request.height or defaults["height"]) // (rules.spatial * rules.patch[1])
+        columns = (request.width or defaults["width"]) // (rules.spatial * rules.patch[2])
+        offset = request.reference_offset
+        offset = defaults["reference_offset"] if offset is None else offset
+        reach = max(2 * n if offset == "video" else offset + n for n in (rows, columns))
+        if reach > rules.max_positions:
+            raise SizeError(
+                f"references reach rotary position {reach}, the model's table holds "
+                f"{rules.max_positions}; use a smaller reference_offset or a smaller video"
+            )
+
     def condition(
         self,
         references: Sequence[Reference],
@@ -151,17 +180,23 @@ class KaleidoPipeline(AnyRefPipeline):
         self, references: Sequence[Reference], shape: PixelShape, size: str | None
     ) -> list[Image.Image]:
         step = self.rules.spatial * max(self.rules.patch[1:])
+        chosen = size or self.config.reference_size
+        native = chosen == "native"
         boxed = []
         for source in (image for reference in references for image in reference.images):
             picture = open_picture(source)
             height, width = reference_shape(
                 picture,
                 shape,
-                size or self.config.reference_size,
+                chosen,
                 self.config.reference_area,
                 step,
             )
-            boxed.append(letterbox(picture, width, height)[0])
+            boxed.append(
+                picture.resize((width, height), LANCZOS)
+                if native
+                else letterbox(picture, width, height)[0]
+            )
         return boxed
 
     def _encode_picture(self, picture: Image.Image) -> Tensor:
@@ -179,3 +214,7 @@ class KaleidoPipeline(AnyRefPipeline):
                 f"with h a multiple of {rows} and w of {columns}"
             )
         return torch.as_tensor(latents)
+
+
+# DiffusionPipeline.from_pretrained looks the class of a model_index.json up by name in diffusers
+diffusers.KaleidoPipeline = KaleidoPipeline

@@ -37,6 +37,7 @@ class ModelInfo:
 
     Args:
         pipeline: its class. family: "magref" or "kaleido". rules: the sizes it makes.
+        components: parts that the folder holds. image_branch: its weights read image tokens.
         defaults: the pipeline's configuration (height, width, num_frames of the network, steps...).
     """
 
@@ -45,6 +46,8 @@ class ModelInfo:
     pipeline: type[AnyRefPipeline]
     family: str
     rules: ShapeRules
+    components: frozenset[str]
+    image_branch: bool
     defaults: Mapping[str, Any]
     description: str
 
@@ -88,8 +91,8 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
     rules = ShapeRules(
         spatial=vae.get("scale_factor_spatial", 8),
         temporal=vae.get("scale_factor_temporal", 4),
-        patch=tuple(transformer["patch_size"]),
-        max_positions=transformer["rope_max_seq_len"],
+        patch=tuple(transformer.get("patch_size", (1, 2, 2))),
+        max_positions=transformer.get("rope_max_seq_len", 1024),
         lead_frames=defaults["lead_frames"],
     )
     name = folder.name
@@ -99,6 +102,8 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
         pipeline=pipeline,
         family=pipeline.__name__.removesuffix("Pipeline").lower(),
         rules=rules,
+        components=frozenset(n for n, v in index.items() if isinstance(v, list) and v[0]),
+        image_branch=transformer.get("image_dim") is not None,
         defaults=defaults,
         description=SHIPPED.get(str(name_or_folder), "a folder of your own"),
     )
@@ -130,9 +135,25 @@ def load_pipeline(
             folder, dtype={**dtypes, "default": dtype or torch.float32}, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0]
+        first_line = " ".join(str(error).split())[:300]
         raise ModelError(f"model folder {str(folder)!r} does not load: {first_line}") from error
+    for name in ("transformer", "vae"):
+        if name in parts:
+            _check_complete(folder / name, getattr(pipe, name))
     return pipe if device is None else pipe.to(device)
+
+
+def _check_complete(folder: Path, model: torch.nn.Module) -> None:
+    """Raise ModelError when a weight is missing: diffusers would make one up and only warn."""
+    stored: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored.update(file.keys())
+    missing = sorted(set(model.state_dict()) - stored)
+    if missing:
+        raise ModelError(
+            f"{str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; copy it again"
+        )
 
 
 def model_hash(folder: str | Path) -> str:

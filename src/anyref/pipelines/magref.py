@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import diffusers
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from PIL import Image
@@ -25,7 +26,7 @@ from anyref.media import WHITE, letterbox, open_picture
 from anyref.pipelines.base import AnyRefPipeline, ReferenceInput, as_references
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.wording import MAGREF_NEGATIVE_PROMPT
-from anyref.request import Box, Layout, PixelShape, Reference, Request
+from anyref.request import Box, Layout, PixelShape, Reference, Request, ShapeRules
 
 GRIDS = ((1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 2, 2), (6, 3, 2), (8, 4, 2))  # up to n: cols, rows
 MAX_COLUMNS = 3
@@ -33,6 +34,10 @@ CLIP_SIZE = 224
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 NO_REFERENCES = "no references given; MAGREF needs at least one (or a canvas of your own)"
+NO_IMAGE_ENCODER = (
+    "this model has an image branch but its folder has no image encoder; convert it with one, "
+    "or pass image_embeds"
+)
 
 PixelBox = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -171,7 +176,11 @@ class MagrefPipeline(AnyRefPipeline):
 
     @classmethod
     def check_references(
-        cls, references: Sequence[Reference], defaults: Mapping[str, Any], request: Request
+        cls,
+        references: Sequence[Reference],
+        defaults: Mapping[str, Any],
+        rules: ShapeRules,  # noqa: ARG003 - the other family needs it
+        request: Request,
     ) -> None:
         """Refuse references that the canvas cannot hold.
 
@@ -259,11 +268,23 @@ class MagrefPipeline(AnyRefPipeline):
         mask[:, :, 0] = latent_mask.to(latents)
         if image_embeds is None and self.image_encoder is not None:
             image_embeds = self.encode_image(canvas)
+        self._check_image_branch(image_embeds)
         return Conditioning(
             channels=torch.cat([mask, latents], dim=1),
             image_embeds=image_embeds,
             pictures={"canvas": canvas, "mask": _mask_picture(latent_mask, canvas.size)},
         )
+
+    def _check_image_branch(self, image_embeds: Tensor | None) -> None:
+        width = self.transformer.config.image_dim
+        if width is not None and image_embeds is None:
+            raise RequestError(NO_IMAGE_ENCODER)
+        if width is None and image_embeds is not None:
+            raise RequestError("image_embeds given to a model without an image branch; drop them")
+        if image_embeds is not None and (image_embeds.ndim != 3 or image_embeds.shape[2] != width):
+            raise RequestError(
+                f"image_embeds are {tuple(image_embeds.shape)}, must be (batch, tokens, {width})"
+            )
 
     def _encode_canvas(self, canvas: Image.Image, shape: PixelShape) -> Tensor:
         frame = self.video_processor.preprocess(canvas, height=shape.height, width=shape.width)
@@ -290,3 +311,7 @@ class MagrefPipeline(AnyRefPipeline):
 def _mask_picture(latent_mask: Tensor, size: tuple[int, int]) -> Image.Image:
     cells = Image.fromarray(latent_mask.to(torch.uint8).mul(255).cpu().numpy())
     return cells.resize(size, Image.Resampling.NEAREST)
+
+
+# DiffusionPipeline.from_pretrained looks the class of a model_index.json up by name in diffusers
+diffusers.MagrefPipeline = MagrefPipeline

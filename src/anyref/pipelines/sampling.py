@@ -78,9 +78,10 @@ def denoise(
         def velocity_of(branch: str, words: Tensor, x: Tensor = latents, t: Tensor = t) -> Tensor:
             with transformer.cache_context(branch):
                 timestep = t.expand(x.shape[0])
-                return predict_velocity(
+                velocity = predict_velocity(
                     transformer, x, timestep, words, conditioning, attention_kwargs
                 )
+            return velocity.float()  # guidance and the solver stay in float32, as in Wan
 
         velocity = velocity_of("cond", positive)
         if negative is not None and guidance_scale > 1.0:
