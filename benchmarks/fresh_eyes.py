@@ -2,9 +2,10 @@
 
     python benchmarks/fresh_eyes.py tiny-magref benchmarks/fresh_eyes
 
-Ten held-out clips: subjects and places of the test split, one per sheet, seeds fixed. A sheet shows
-nine frames above five numbered candidates (the subject and four other test subjects of the same
-source). Answers lie beside the sheets in answers.json; look at them afterwards only.
+Ten held-out clips, seeds fixed: subjects of the test split, places of the test and validation
+splits, of both only what may be shown here (MIT, CC0, CC BY, public domain; examples/LICENSES.md).
+A sheet shows nine frames above five numbered candidates: the subject and four other test subjects.
+Answers lie beside the sheets in answers.json; look at them afterwards only.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from __future__ import annotations
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
 
 from anyref import Request, generate, load_pipeline
-from anyref.lab.catalog import load_catalog
+from anyref.lab.catalog import Catalog, load_catalog
 from anyref.lab.pictures import still
 from anyref.lab.world import World, compose
 from anyref.media import frame_sheet, letterbox, on_white, save_picture
 
+FREE_LICENCES = ("CC0", "CC-BY-4", "public domain")
 SHEETS, CANDIDATES, CELL = 10, 5, 128
 
 
@@ -35,9 +38,20 @@ def candidates_row(pictures: list[Image.Image]) -> Image.Image:
     return row
 
 
+def shown_catalog() -> Catalog:
+    """Held-out subjects and places with a licence to show them, all as one test split."""
+    catalog = load_catalog()
+    subjects = tuple(s for s in catalog.subjects("test") if "MIT" in s.licence)
+    held_out = (*catalog.backgrounds("test"), *catalog.backgrounds("validation"))
+    places = tuple(
+        replace(b, split="test") for b in held_out if b.licence.startswith(FREE_LICENCES)
+    )
+    return Catalog(catalog.cache, subjects, places)
+
+
 def main(model: str, out: Path) -> None:
     """Write ten sheets and their answers."""
-    catalog, pipe = load_catalog(), load_pipeline(model, dtype=torch.float32)
+    catalog, pipe = shown_catalog(), load_pipeline(model, dtype=torch.float32)
     by_key = {subject.key: subject for subject in catalog.subjects("test")}
     answers = {}
     for i in range(SHEETS):
