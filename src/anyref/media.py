@@ -180,7 +180,9 @@ def _encode_video(
         stream.height, stream.width = even.shape[1], even.shape[2]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        stream.options = {"crf": "14", "preset": "medium", "flags": "+bitexact"}
+        # constant quantiser, no lookahead, no adaptive quantisation: x264 decides by integers only
+        exact = "qp=14:aq-mode=0:mbtree=0:rc-lookahead=0:psy=0:weightp=0:b-adapt=0"
+        stream.options = {"preset": "medium", "flags": "+bitexact", "x264-params": exact}
         for frame in even:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
