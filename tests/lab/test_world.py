@@ -43,6 +43,14 @@ def test_two_subjects_keep_to_their_lanes(catalog):
         trajectory(Motion.UP, World(), lane=0)
 
 
+def test_three_subjects_share_the_frame_in_thirds(catalog):
+    for clip in clips(catalog, 10, num_subjects=3, size=96, num_frames=17):
+        for lane, actor in enumerate(clip.actors):
+            assert 32 * lane <= actor.boxes[:, 1].min()
+            assert actor.boxes[:, 3].max() <= 32 * (lane + 1)
+        assert [r.name for r in clip.references][:3] == [actor.name for actor in clip.actors]
+
+
 def test_the_same_seed_gives_the_same_clip(catalog):
     one, two = (compose(random.Random(5), catalog, "train") for _ in range(2))
     assert one.prompt == two.prompt
@@ -138,7 +146,7 @@ def test_a_sheet_shows_references_and_frames(catalog):
     [
         ({"size": 70}, "multiple of 16, got 70"),
         ({"num_frames": 1}, "at least 2, got 1"),
-        ({"num_subjects": 3}, "1 or 2, got 3"),
+        ({"num_subjects": 4}, "1, 2 or 3, got 4"),
     ],
 )
 def test_worlds_that_cannot_be_drawn_are_refused(config, message):

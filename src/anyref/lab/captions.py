@@ -100,10 +100,10 @@ def caption(
     clauses = [
         f"{_article(rng, name)} @{name} {rng.choice(PHRASES[motion])}" for name, motion in subjects
     ]
-    if len(clauses) == 2 and rng.random() < 0.5:
-        sentence = rng.choice((" and ", " while ")).join(clauses)
-    else:
-        sentence = ", ".join(clauses)
+    sentence = ", ".join(clauses)
+    if len(clauses) > 1 and rng.random() < 0.5:
+        joint = rng.choice((" and ", " while "))
+        sentence = ", ".join(clauses[:-1]) + joint + clauses[-1]
     if background is None:
         return sentence
     travels = len(subjects) == 1 and subjects[0][1] in _BACK

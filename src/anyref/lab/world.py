@@ -7,8 +7,9 @@ box of S/2 x S/2 pixels whose top left corner moves linearly over the clip:
     LEFT   (S/2, 3S/8) -> (0, 3S/8)        DOWN  (S/4, 0) -> (S/4, S/2)
     STAY   (S/4, 3S/8)
 
-Two subjects have a lane each: the first named y = 0, the second y = S/2; they move RIGHT or LEFT or
-STAY. With S = 64 and 9 frames every step is exactly 4 pixels.
+Two or three subjects have a lane each, the first named on top: boxes of S/n x S/n pixels at
+y = 0, S/n, ...; they move RIGHT (0 to S - S/n), LEFT or STAY in the middle. With S = 96 and
+17 frames every step of a single subject is exactly 3 pixels.
 """
 
 # Axes: T frames, Y X pixels
@@ -43,7 +44,7 @@ class World:
     Args:
         size: frame side S in pixels, a multiple of 16.
         num_frames: frames per clip, at least 2, at 8 per second.
-        num_subjects: 1 or 2.
+        num_subjects: 1, 2 or 3.
         animate: probability that a subject which has an animation is drawn moving.
         plain: probability of a plain light background without a reference.
         flip: probability that a reference picture is mirrored.
@@ -68,8 +69,13 @@ class World:
             raise LabError(f"size must be a multiple of 16, got {self.size}; try 64")
         if self.num_frames < 2:
             raise LabError(f"num_frames must be at least 2, got {self.num_frames}; try 9")
-        if self.num_subjects not in (1, 2):
-            raise LabError(f"num_subjects must be 1 or 2, got {self.num_subjects}")
+        if self.num_subjects not in (1, 2, 3):
+            raise LabError(f"num_subjects must be 1, 2 or 3, got {self.num_subjects}")
+
+    @property
+    def box(self) -> int:
+        """Side of the box that a subject fits into, in pixels."""
+        return self.size // max(2, self.num_subjects)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,19 +104,20 @@ def trajectory(motion: Motion, config: World, lane: int | None = None) -> NDArra
     """Top left corners (x, y) of the subject's box over the clip, in whole pixels.
 
     Args:
-        lane: 0 for the upper, 1 for the lower of two subjects, None for a single one.
+        lane: 0 for the uppermost of several subjects and so on, None for a single one.
     """
-    s = config.size
-    y = 3 * s // 8 if lane is None else lane * s // 2
+    s, box = config.size, config.box
+    far, middle = s - box, (s - box) // 2
+    y = 3 * s // 8 if lane is None else lane * box
     starts_and_ends = {
-        Motion.RIGHT: ((0, y), (s // 2, y)),
-        Motion.LEFT: ((s // 2, y), (0, y)),
-        Motion.UP: ((s // 4, s // 2), (s // 4, 0)),
-        Motion.DOWN: ((s // 4, 0), (s // 4, s // 2)),
-        Motion.STAY: ((s // 4, y), (s // 4, y)),
+        Motion.RIGHT: ((0, y), (far, y)),
+        Motion.LEFT: ((far, y), (0, y)),
+        Motion.UP: ((middle, far), (middle, 0)),
+        Motion.DOWN: ((middle, 0), (middle, far)),
+        Motion.STAY: ((middle, y), (middle, y)),
     }
     if lane is not None and motion not in LANE_MOTIONS:
-        raise LabError(f"two subjects keep to their lanes and cannot go {motion.value}")
+        raise LabError(f"subjects in lanes keep to them and cannot go {motion.value}")
     start, end = starts_and_ends[motion]
     return np.rint(np.linspace(start, end, config.num_frames)).astype(np.int64)  # (T, 2)
 
@@ -135,7 +142,8 @@ def compose(
         lane = index if len(subjects) > 1 else None
         motion = rng.choice(LANE_MOTIONS if lane is not None else tuple(Motion))
         poses, reference = _poses(rng, catalog, subject, config)
-        actors.append(_draw(frames, poses, subject, motion, trajectory(motion, config, lane)))
+        corners = trajectory(motion, config, lane)
+        actors.append(_draw(frames, poses, subject, motion, corners, config.box))
         references.append(reference)
     prompt = caption(
         rng,
@@ -222,12 +230,12 @@ def _poses(
         others = [index for index in range(len(cycle)) if index not in used]
         frames = tuple(cycle[index] for index in used)
         extent = joint_extent(frames)
-        poses = tuple(fit(frame.crop(extent), config.size // 2) for frame in frames)
+        poses = tuple(fit(frame.crop(extent), config.box) for frame in frames)
         view = cycle[rng.choice(others or used)]
         view = view.crop(joint_extent((view,)))
     else:
         view = still(subject, config.size, catalog.cache)
-        poses = (fit(view, config.size // 2),) * config.num_frames
+        poses = (fit(view, config.box),) * config.num_frames
     picture = _portrait(rng, view, config)
     name = slug(subject.name)
     return poses, Reference(picture, name=name, kind=subject.kind, text=subject.name)
@@ -266,9 +274,9 @@ def _draw(
     subject: Subject,
     motion: Motion,
     corners: NDArray[np.int64],
+    side: int,
 ) -> Actor:
     """Paste the poses into the frames, centred in the box at each corner."""
-    side = frames[0].width // 2
     boxes = np.empty((len(frames), 4), np.float32)
     masks = np.zeros((len(frames), frames[0].height, frames[0].width), np.bool_)
     for index, (frame, pose, corner) in enumerate(zip(frames, poses, corners, strict=True)):
