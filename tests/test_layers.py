@@ -13,6 +13,7 @@ LAYERS = (
     {"batch"},
     {"models"},
     {"pipelines"},
+    {"data"},
     {"lab"},
     {"training"},
     {"cli"},

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anyref.errors import MediaError
+from anyref.errors import MediaError, ReferencesError
 from anyref.media import (
     check_writable,
+    encode_video,
     fit,
     frame_sheet,
     letterbox,
+    open_mask,
     open_picture,
+    open_reference_pictures,
     read_metadata,
     read_video,
     write_atomically,
     write_video,
 )
+from anyref.request import Reference
 
 
 def test_transparency_is_composited_on_white(tmp_path):
@@ -39,6 +43,34 @@ def test_what_is_no_picture_is_refused(tmp_path, name, data, words):
         open_picture(tmp_path / name)
     with pytest.raises(MediaError, match="does not exist"):
         open_picture(tmp_path / "none.png")
+
+
+def red_left_of(mask_picture):
+    """What of a red 8x8 picture stays red, left to right in the top row."""
+    reference = Reference([Image.new("RGB", (8, 8), "red")], "fox", mask=mask_picture)
+    (picture,) = open_reference_pictures(reference)
+    return [picture.getpixel((x, 0)) for x in (0, 3, 4, 7)]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 16)])
+def test_outside_its_mask_a_picture_is_white(size):
+    red, white = (255, 0, 0), (255, 255, 255)
+    mask = Image.new("L", size, 127)
+    mask.paste(128, (0, 0, size[0] // 2, size[1]))
+    assert red_left_of(mask) == [red, red, white, white]
+    clear = Image.new("RGBA", size, (255, 255, 255, 0))
+    clear.paste((255, 255, 255, 255), (size[0] // 2, 0, *size))
+    assert red_left_of(clear) == [white, white, red, red]
+
+
+def test_a_mask_of_nothing_is_refused_and_no_mask_keeps_everything(tmp_path):
+    Image.new("L", (8, 8), 127).save(tmp_path / "black.png")
+    black = Reference([Image.new("RGB", (8, 8))], "fox", mask=tmp_path / "black.png")
+    with pytest.raises(ReferencesError, match="mask of reference 'fox' is black"):
+        open_reference_pictures(black)
+    with pytest.raises(MediaError, match="does not exist"):
+        open_reference_pictures(black.model_copy(update={"mask": tmp_path / "none.png"}))
+    assert open_mask(Reference([Image.new("RGB", (8, 8))]), (8, 8)).getextrema() == (255, 255)
 
 
 def test_a_turned_photo_is_upright_by_path_and_in_memory(tmp_path):
@@ -116,3 +148,34 @@ def test_a_frame_sheet_shows_references_then_frames():
     sheet = frame_sheet(frames, [Image.new("RGB", (5, 5), "red")], num_frames=3, cell=20)
     assert sheet.size == (4 + 24 + 3 * 44, 28)
     assert sheet.getpixel((14, 14)) == (255, 0, 0)
+
+
+def test_a_video_in_memory_is_the_video_in_the_file(tmp_path):
+    ramp = np.linspace(0, 255, 4 * 16 * 32 * 3).reshape(4, 16, 32, 3).astype(np.uint8)
+    write_video(tmp_path / "a.mp4", ramp, 8)
+    data = encode_video(ramp, 8)
+    assert data == (tmp_path / "a.mp4").read_bytes()
+    frames, fps = read_video(data)
+    assert fps == 8
+    assert np.array_equal(frames, read_video(tmp_path / "a.mp4")[0])
+
+
+def test_full_chroma_keeps_the_colour_of_every_pixel():
+    stripes = np.zeros((2, 16, 32, 3), np.uint8)
+    stripes[:, :, ::2, 0] = 255
+    stripes[:, :, 1::2, 2] = 255
+    errors = [
+        np.abs(read_video(encode_video(stripes, 8, full_chroma=full))[0].astype(int) - stripes)
+        for full in (False, True)
+    ]
+    assert errors[0].mean() > 40
+    assert errors[1].mean() < 3
+
+
+def test_videos_in_memory_have_bounds():
+    data = encode_video(np.zeros((4, 16, 16, 3), np.uint8), 8)
+    assert len(read_video(data, max_frames=4)[0]) == 4
+    with pytest.raises(MediaError, match="over 3 frames"):
+        read_video(data, max_frames=3)
+    with pytest.raises(MediaError, match=r"video of 100 bytes is not a readable video"):
+        read_video(data[:100])
