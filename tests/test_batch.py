@@ -40,6 +40,12 @@ def test_jsonl_lines_are_requests_with_paths_from_the_lists_folder(folder):
     assert (second.key, second.line) == ("0003", 3)
 
 
+def test_a_masks_path_starts_from_the_lists_folder_too(folder):
+    line = {"prompt": "a", "references": [{"images": ["a.png"], "mask": "b.png"}]}
+    (item,) = read_batch(write(folder, "list.jsonl", json.dumps(line)))
+    assert item.request.references[0].mask == folder / "b.png"
+
+
 def test_defaults_fill_what_a_line_leaves_out(folder):
     path = write(folder, "list.jsonl", '{"prompt":"a","seed":3}\n{"prompt":"b"}')
     assert [item.request.seed for item in read_batch(path, defaults={"seed": 9})] == [3, 9]

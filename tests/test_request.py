@@ -6,7 +6,14 @@ import pytest
 import tiny
 
 from anyref.errors import PromptError, ReferencesError, RequestError, SizeError
-from anyref.request import PixelShape, Reference, Request, ShapeRules, resolve_mentions
+from anyref.request import (
+    PixelShape,
+    Reference,
+    Request,
+    ShapeRules,
+    resolve_mentions,
+    split_mentions,
+)
 
 WAN = ShapeRules(spatial=8, temporal=4, patch=(1, 2, 2), max_positions=1024)
 MAGREF = ShapeRules(spatial=8, temporal=4, patch=(1, 2, 2), max_positions=1024, lead_frames=4)
@@ -23,6 +30,17 @@ def test_a_mention_becomes_the_references_text():
     assert Request(prompt="a @fox runs", references=(fox(text="red fox"),)).text == "a red fox runs"
     assert Request(prompt="a @fox runs", references=(fox(),)).text == "a fox runs"
     assert resolve_mentions("@my_cat!", [Reference("c.png", "my_cat")]) == "my cat!"
+
+
+def test_a_text_in_pieces_says_which_reference_each_names():
+    pieces = split_mentions("@fox and @@ a @dog", [fox(), Reference("d.png", "dog", text="pup")])
+    assert [p for p in pieces if p[0]] == [
+        ("fox", 0),
+        (" and ", None),
+        ("@", None),
+        (" a ", None),
+        ("pup", 1),
+    ]
 
 
 def test_a_mention_may_touch_chinese_and_a_doubled_at_is_plain():
@@ -47,11 +65,13 @@ def test_a_request_survives_json_with_paths_and_pictures():
         prompt="a @fox on a @beach",
         references=(fox(), Reference([tiny.picture("blue")], "beach", kind="background")),
         seed=7,
+        disentangle=0.5,
         layout=((0, 0, 0.5, 1), (0.5, 0, 1, 1)),
     )
     again = Request.from_json(request.to_json())
     assert again.to_json() == request.to_json()
     assert again.references[0].images == request.references[0].images
+    assert again.disentangle == 0.5
     assert again.references[1].images[0].tobytes() == request.references[1].images[0].tobytes()
 
 
@@ -74,7 +94,13 @@ def test_json_keeps_the_checks_of_the_constructor():
         (ReferencesError, "2 times", {"prompt": "@fox", "references": (fox(), fox())}),
         (ReferencesError, "at most 8", {"prompt": "x", "references": (Reference("a.png"),) * 9}),
         (ReferencesError, "strength", {"prompt": "@fox", "references": (fox(strength=2.0),)}),
-        (ReferencesError, "mask", {"prompt": "@fox", "references": (fox(mask="m.png"),)}),
+        (
+            ReferencesError,
+            "mask and 2 pictures",
+            {"prompt": "@fox", "references": (Reference(["a.png"] * 2, "fox", mask="m.png"),)},
+        ),
+        (RequestError, "disentangle", {"prompt": "x", "disentangle": -0.1}),
+        (RequestError, "disentangle", {"prompt": "x", "disentangle": 11}),
         (RequestError, "seed", {"prompt": "x", "seed": -1}),
         (RequestError, "num_inference_steps", {"prompt": "x", "num_inference_steps": 0}),
         (RequestError, "colour", {"prompt": "x", "colour": "red"}),

@@ -100,13 +100,15 @@ def read_batch(
 
 def with_absolute_pictures(request: Request, folder: Path) -> Request:
     """The same request with every relative picture path taken from `folder`."""
+
+    def absolute(picture: Any) -> Any:
+        return (folder / picture).resolve() if isinstance(picture, Path) else picture
+
     references = tuple(
         reference.model_copy(
             update={
-                "images": tuple(
-                    (folder / image).resolve() if isinstance(image, Path) else image
-                    for image in reference.images
-                )
+                "images": tuple(absolute(image) for image in reference.images),
+                "mask": absolute(reference.mask),
             }
         )
         for reference in request.references

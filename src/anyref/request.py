@@ -142,7 +142,8 @@ class Reference(_Value):
             evaluation choose by it, the two families condition on all kinds alike.
         text: what `@name` becomes for the text encoder; the name with spaces when absent.
         strength: 1.0 is the model as trained; other values are refused until they act.
-        mask: refused until masks act.
+        mask: picture whose bright parts (over 127 of 255) are the subject, scaled to the image's
+            size; what it leaves out becomes white. Only for a reference of exactly one image.
 
     Raises:
         RequestError: for a field of the wrong type or an ill-formed name.
@@ -179,7 +180,8 @@ def check_references(references: Sequence[Reference]) -> None:
     """Refuse what no family can honour.
 
     Raises:
-        ReferencesError: more than 8 pictures, a repeated name, a strength or a mask.
+        ReferencesError: more than 8 pictures, a repeated name, a strength, or a mask for several
+            pictures.
     """
     count = sum(len(reference.images) for reference in references)
     if count > MAX_REFERENCE_IMAGES:
@@ -201,11 +203,46 @@ def check_references(references: Sequence[Reference]) -> None:
                 f"reference {label!r} has strength {reference.strength}; only 1.0 has an effect "
                 "in this version, leave strength out"
             )
-        if reference.mask is not None:
+        if reference.mask is not None and len(reference.images) != 1:
             raise ReferencesError(
-                f"reference {label!r} has a mask; masks have no effect in this version, "
-                "use a picture with transparency instead"
+                f"reference {label!r} has a mask and {len(reference.images)} pictures, a mask "
+                "belongs to one picture; give one picture, or cut the subject out of each yourself"
             )
+
+
+def split_mentions(prompt: str, references: Sequence[Reference]) -> list[tuple[str, int | None]]:
+    """The text of `resolve_mentions` in pieces, each with the reference it names.
+
+    Returns:
+        text, and the index in `references` whose mention it stands for; None for plain text.
+
+    Raises:
+        PromptError, ReferencesError: as `resolve_mentions`.
+    """
+    if not prompt.strip():
+        raise PromptError("the prompt is empty; say what happens, as in 'a @fox walks right'")
+    by_name = {reference.name: i for i, reference in enumerate(references) if reference.name}
+    pieces: list[tuple[str, int | None]] = []
+    end = 0
+    for match in MENTION_PATTERN.finditer(prompt):
+        pieces.append((prompt[end : match.start()], None))
+        end, name = match.end(), match[1]
+        if name and name not in by_name:
+            known = ", ".join(f"@{n}" for n in by_name) or "none"
+            raise PromptError(
+                f"the prompt mentions @{name} but no reference has that name (defined: {known}); "
+                f"add -r {name}=PICTURE or drop the @"
+            )
+        pieces.append((references[by_name[name]].words, by_name[name]) if name else ("@", None))
+    pieces.append((prompt[end:], None))
+    mentioned = {index for _, index in pieces}
+    for name, index in by_name.items():
+        if index not in mentioned:
+            raise ReferencesError(
+                f"reference {name!r} is never used; mention it in the prompt as @{name} "
+                "or leave it out"
+            )
+    return pieces
 
 
 def resolve_mentions(prompt: str, references: Sequence[Reference]) -> str:
@@ -215,24 +252,7 @@ def resolve_mentions(prompt: str, references: Sequence[Reference]) -> str:
         PromptError: for an empty prompt, or a mention that no reference defines.
         ReferencesError: for a named reference that the prompt never mentions.
     """
-    if not prompt.strip():
-        raise PromptError("the prompt is empty; say what happens, as in 'a @fox walks right'")
-    by_name = {reference.name: reference for reference in references if reference.name}
-    mentioned = [name for name in MENTION_PATTERN.findall(prompt) if name]
-    for name in mentioned:
-        if name not in by_name:
-            known = ", ".join(f"@{n}" for n in by_name) or "none"
-            raise PromptError(
-                f"the prompt mentions @{name} but no reference has that name (defined: {known}); "
-                f"add -r {name}=PICTURE or drop the @"
-            )
-    for name in by_name:
-        if name not in mentioned:
-            raise ReferencesError(
-                f"reference {name!r} is never used; mention it in the prompt as @{name} "
-                "or leave it out"
-            )
-    return MENTION_PATTERN.sub(lambda match: by_name[match[1]].words if match[1] else "@", prompt)
+    return "".join(text for text, _ in split_mentions(prompt, references))
 
 
 class Request(_Value):
@@ -245,8 +265,10 @@ class Request(_Value):
         seed: 0 to 2**63 - 1; fixes noise, reference order and placement.
         num_inference_steps: 1 to 1000. guidance_scale: 0 to 50; 1 or less runs without guidance.
         layout: MAGREF's canvas: "columns", "grid" or one box per picture.
-        shuffle: MAGREF: order and cells drawn from the seed. reference_offset, reference_size:
-            Kaleido's rotary offset (80 or "video") and picture size ("letterbox" or "native").
+        shuffle: MAGREF: order and cells drawn from the seed. disentangle: MAGREF: strength of
+            subject disentanglement, 0 to 10; None or 0 runs without. reference_offset,
+            reference_size: Kaleido's rotary offset (80 or "video") and picture size
+            ("letterbox" or "native").
 
     Raises:
         RequestError: and its subclasses, for any value that cannot be honoured.
@@ -265,7 +287,8 @@ class Request(_Value):
     solver: Literal["unipc", "dpm++", "euler"] | None = None
     flow_shift: float | None = Field(default=None, gt=0.0, le=100.0)
     layout: Layout | None = None
-    shuffle: bool = True
+    shuffle: bool | None = None
+    disentangle: float | None = Field(default=None, ge=0.0, le=10.0)
     reference_offset: Annotated[int, Field(ge=0)] | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
 

@@ -43,6 +43,7 @@ NINE_PROMPT = " ".join(f"@r{i}" for i in range(9))
         ((*FOX, "--layout", "0,0,0,1"), "empty"),
         ((*FOX, "--layout", "0,0,nan,1"), "empty"),
         ((*FOX, "--reference-offset", "far"), "--reference-offset"),
+        ((*FOX, "--disentangle", "11"), "disentangle"),
         ((*FOX, "--dtype", "int8"), "dtype"),
         ((*FOX, "--text", "wolf=a wolf"), "'wolf'"),
         ((*FOX, "--text", "fox"), "NAME=WORDS"),
@@ -109,7 +110,8 @@ def test_every_option_reaches_the_request(anyref, fakes, home):
         *("--size", "128x64", "--frames", "5", "--steps", "3", "--guidance", "2.5"),
         *("--negative", "blur", "--solver", "dpm++", "--shift", "4", "--no-shuffle"),
         *("--layout", "0,0,0.5,1;0.5,0,1,1;0,0,1,1", "--reference-offset", "video"),
-        *("--reference-size", "native", "--device", "cpu", "--dtype", "bfloat16"),
+        *("--disentangle", "0.5", "--reference-size", "native"),
+        *("--device", "cpu", "--dtype", "bfloat16"),
     )
     assert code == 0, err
     (request,) = fakes.made
@@ -122,7 +124,7 @@ def test_every_option_reaches_the_request(anyref, fakes, home):
     assert (request.negative_prompt, request.solver, request.flow_shift) == ("blur", "dpm++", 4.0)
     assert request.layout == ((0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 1))
     assert (request.shuffle, request.reference_offset) == (False, "video")
-    assert request.reference_size == "native"
+    assert (request.reference_size, request.disentangle) == ("native", 0.5)
     assert str(fakes.loaded[0]["dtype"]) == "torch.bfloat16"
     assert fakes.loaded[0]["device"] == "cpu"
 

@@ -88,3 +88,17 @@ def test_models_lists_what_is_shipped(anyref):
     assert code == 0
     assert "tiny-magref" in out
     assert "a small Kaleido" in out
+
+
+def test_a_changed_mask_is_warned_about(anyref, home):
+    Image.new("L", (9, 9), 255).save(home / "mask.png")
+    line = {
+        "key": "one",
+        "prompt": "a",
+        "references": [{"images": ["fox.png"], "mask": "mask.png"}],
+    }
+    (home / "list.jsonl").write_text(json.dumps(line))
+    assert anyref("generate", "--batch", "list.jsonl", "--out-dir", "videos")[0] == 0
+    assert "changed" not in anyref("replay", "videos/one.json", "-o", "same.mp4")[2]
+    Image.new("L", (9, 9), 200).save(home / "mask.png")
+    assert "picture has changed" in anyref("replay", "videos/one.json", "-o", "again.mp4")[2]

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import official_folders as official
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from anyref import load_pipeline
 from anyref.models.weights import convert_kaleido, convert_magref
@@ -28,32 +29,11 @@ def padded(context, length=512):
 def convert_case(case: Path, folder: Path) -> tuple:
     """A golden MAGREF case as a published folder, converted and loaded."""
     settings = json.loads((case / "case.json").read_text())
-    dit = settings["dit"]
-    source = folder / "official"
-    source.mkdir()
-    config = {
-        "model_type": "i2v",
-        "dim": dit["dim"],
-        "ffn_dim": dit["ffn"],
-        "freq_dim": dit["freq_dim"],
-        "in_dim": dit["in_dim"],
-        "num_heads": dit["heads"],
-        "num_layers": dit["layers"],
-        "out_dim": 16,
-        "text_len": dit["text_len"],
-        "eps": 1e-6,
-    }
-    (source / "config.json").write_text(json.dumps(config))
-    weights = {k: v.float() for k, v in load_file(case / "weights.safetensors").items()}
-    part = {k[4:]: v for k, v in weights.items() if k.startswith("dit.")}
-    save_file(part, source / "diffusion_pytorch_model.safetensors")
-    torch.save(
-        {k[4:]: v for k, v in weights.items() if k.startswith("vae.")}, source / "Wan2.1_VAE.pth"
-    )
+    source = official.write_magref(folder / "official", case=case, encoders=False)
     convert_magref(
         source, folder / "out", allow_missing=frozenset({"text_encoder", "image_encoder"})
     )
-    pipe = load_pipeline(folder / "out")
+    pipe = load_pipeline(folder / "out", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe, settings, load_file(case / "tensors.safetensors")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from anyref.media import open_picture
-from anyref.pipelines.magref import canvas_cells, place
+from anyref.pipelines.canvas import canvas_cells, place
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "magref"
 CASES = [

@@ -6,7 +6,9 @@ import pytest
 import tiny
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from PIL import Image
 
+from anyref import Reference
 from anyref.errors import ReferencesError, SizeError
 from anyref.models.positions import ReferenceRotaryPosEmbed
 from anyref.pipelines.kaleido import reference_shape
@@ -106,3 +108,14 @@ def test_reference_tokens_get_gradients_and_leave_before_the_loss(pipe):
     assert out.shape == (1, 16, 5, 8, 12)
     out.square().mean().backward()
     assert reference.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("size", ["letterbox", "native"])
+def test_a_mask_cuts_the_subject_out_on_white(pipe, size):
+    picture = Image.new("RGB", (96, 64), "red")
+    mask = Image.new("L", (96, 64), 0)
+    mask.paste(255, (0, 0, 48, 64))
+    reference = Reference([picture], "fox", mask=mask)
+    made = pipe.condition([reference], PixelShape(17, 64, 96), reference_size=size)
+    shown = made.pictures["reference_0"]
+    assert (shown.getpixel((10, 32)), shown.getpixel((80, 32))) == ((255, 0, 0), (255, 255, 255))

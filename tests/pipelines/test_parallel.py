@@ -23,7 +23,7 @@ from anyref.pipelines import parallel
 parallel.start()
 pipe = tiny.{family}()
 parallel.shard(pipe)
-made = generate(pipe, tiny.request())
+made = generate(pipe, tiny.request(**{changes!r}))
 if parallel.is_main():
     np.save({out!r}, made.frames)
 parallel.stop()
@@ -52,10 +52,13 @@ def test_a_solver_of_one_request_does_not_leak_into_the_next():
     assert np.array_equal(first, generate(pipe, tiny.request()).frames)
 
 
-@pytest.mark.parametrize("family", ["magref", "kaleido"])
-def test_two_processes_make_the_bytes_that_one_makes(family, tmp_path):
+@pytest.mark.parametrize(
+    ("family", "changes"), [("magref", {}), ("magref", {"disentangle": 1.0}), ("kaleido", {})]
+)
+def test_two_processes_make_the_bytes_that_one_makes(family, changes, tmp_path):
     out = tmp_path / "frames.npy"
-    code = SCRIPT.format(tests=str(Path(__file__).parents[1]), family=family, out=str(out))
+    tests = str(Path(__file__).parents[1])
+    code = SCRIPT.format(tests=tests, family=family, changes=changes, out=str(out))
     (tmp_path / "run.py").write_text(code)
     shared = {
         "MASTER_ADDR": "127.0.0.1",
@@ -71,7 +74,7 @@ def test_two_processes_make_the_bytes_that_one_makes(family, tmp_path):
         for rank in range(2)
     ]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    one = generate(getattr(tiny, family)(), tiny.request()).frames
+    one = generate(getattr(tiny, family)(), tiny.request(**changes)).frames
     assert np.array_equal(np.load(out), one)
 
 

@@ -30,6 +30,7 @@ def generate(
     shift: options.Shift = None,
     layout: options.LayoutText = None,
     no_shuffle: options.NoShuffle = False,
+    disentangle: options.Disentangle = None,
     reference_offset: options.OffsetText = None,
     reference_size: options.ReferenceSize = None,
     batch: options.Batch = None,
@@ -52,6 +53,7 @@ def generate(
         negative_prompt=negative,
         solver=solver,
         flow_shift=shift,
+        disentangle=disentangle,
         reference_size=reference_size,
     )
     options.check_dtype(dtype)

@@ -52,6 +52,13 @@ LayoutText = Annotated[
 NoShuffle = Annotated[
     bool, typer.Option("--no-shuffle", help="MAGREF: keep the references in the order given.")
 ]
+Disentangle = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ALPHA",
+        help="MAGREF: strength of subject disentanglement, 0 to 10; off if absent.",
+    ),
+]
 OffsetText = Annotated[
     str | None,
     typer.Option("--reference-offset", metavar="80|video", help="Kaleido: rotary offset."),

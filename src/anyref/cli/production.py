@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from anyref.cli import progress
 from anyref.errors import MediaError, ModelError
-from anyref.media import check_writable, open_picture, save_picture, write_atomically, write_video
+from anyref.media import (
+    check_writable,
+    open_reference_pictures,
+    save_picture,
+    write_atomically,
+    write_video,
+)
 from anyref.request import Request
 
 if TYPE_CHECKING:
@@ -37,10 +43,9 @@ def sidecar_of(video: Path) -> Path:
 
 
 def check_pictures(request: Request) -> None:
-    """Open every picture once; raises MediaError for the first that cannot be used."""
+    """Open every picture and mask once; raises MediaError or ReferencesError for the first bad."""
     for reference in request.references:
-        for image in reference.images:
-            open_picture(image)
+        open_reference_pictures(reference)
 
 
 def check_output(video: Path) -> None:
@@ -63,8 +68,9 @@ def installed_versions() -> dict[str, str]:
 
 
 def picture_hashes(request: Request) -> list[str]:
-    """SHA-256 of every picture that the request names by path, in order."""
-    paths = [image for r in request.references for image in r.images if isinstance(image, Path)]
+    """SHA-256 of every picture and mask that the request names by path, in order."""
+    pictures = [picture for r in request.references for picture in (*r.images, r.mask)]
+    paths = [picture for picture in pictures if isinstance(picture, Path)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 

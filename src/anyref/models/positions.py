@@ -62,14 +62,15 @@ class ReferenceRotaryPosEmbed(WanRotaryPosEmbed):
             hidden_states.shape[4] // columns_patch,
         )
         offset = spatial_offset(reference_offset, video_grid)
+        furthest = max(max(k, *_last(grid, offset)) for k, grid in enumerate(reference_grids))
+        if furthest >= self.max_seq_len:
+            raise SizeError(
+                f"reference positions reach {furthest} patches, the rotary table holds "
+                f"{self.max_seq_len}; use a smaller reference_offset or smaller references"
+            )
         index = torch.cat(
             [_positions(k, grid, offset) for k, grid in enumerate(reference_grids)]
         )  # (N_reference, 3)
-        if int(index.max()) >= self.max_seq_len:
-            raise SizeError(
-                f"reference positions reach {int(index.max())} patches, the rotary table holds "
-                f"{self.max_seq_len}; use a smaller reference_offset or smaller references"
-            )
         index = index.to(cos.device)
         return (
             torch.cat([self._rows(self.freqs_cos, index), cos], dim=1),
@@ -80,6 +81,11 @@ class ReferenceRotaryPosEmbed(WanRotaryPosEmbed):
         parts = table.split([self.t_dim, self.h_dim, self.w_dim], dim=1)
         rows = [part[index[:, axis]] for axis, part in enumerate(parts)]
         return torch.cat(rows, dim=-1)[None, :, None]  # (1, N, 1, D)
+
+
+def _last(grid: Grid, offset: Grid) -> Grid:
+    """Row and column of a reference's last patch."""
+    return offset[0] + grid[0] - 1, offset[1] + grid[1] - 1
 
 
 def _positions(k: int, grid: Grid, offset: Grid) -> Tensor:

@@ -1,8 +1,8 @@
 """The shapes of the small models: the released classes with other numbers.
 
-The codec turns every 8x8 patch of every frame into 32 channels, so that a 64x64 clip of 9 frames is
-9 x 8 x 8 latents; the transformer takes each latent cell as one token. No layer changes resolution,
-which is what lets the codec start from principal components (`training.codec`, docs/log.md).
+The codec turns every 12x12 patch of every frame into 48 channels, so that a 96x96 clip of 17 frames
+is 17 x 8 x 8 latents; the transformer takes each latent cell as one token. No layer changes
+resolution, so that the codec can start from principal components (`training.codec`, docs/log.md).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from anyref.models.kaleido_transformer import KaleidoTransformer3DModel
 
-PATCH = 8
-LATENT_CHANNELS = 32
+PATCH = 12
+LATENT_CHANNELS = 48
 TEMPORAL_FACTOR = 1
 TEXT_WIDTH = 128
 TEXT_LENGTH = 64
@@ -33,10 +33,10 @@ _TRANSFORMER = {
 
 
 def tiny_codec() -> AutoencoderKLWan:
-    """Wan's VAE on 8x8 pixel patches, 2.2M parameters; latent statistics still to be measured."""
+    """Wan's VAE on 12x12 pixel patches, 5.0M parameters; latent statistics still to be measured."""
     return AutoencoderKLWan(
-        base_dim=72,
-        decoder_base_dim=66,
+        base_dim=100,
+        decoder_base_dim=98,
         z_dim=LATENT_CHANNELS,
         dim_mult=[1],
         num_res_blocks=0,

@@ -16,11 +16,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, WanPipeline
+from diffusers import DiffusionPipeline
 from diffusers.loaders import WanLoraLoaderMixin
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -29,21 +31,14 @@ from PIL import Image
 from torch import Tensor
 
 from anyref.errors import PromptError, RequestError
+from anyref.models.disentanglement import pooling_weights, stack_subjects, token_regions
 from anyref.pipelines import parallel
 from anyref.pipelines.conditioning import Conditioning
+from anyref.pipelines.prompts import PromptEncoding, subject_tokens
 from anyref.pipelines.sampling import StepCallback, denoise
 from anyref.pipelines.solvers import make_scheduler, set_official_timesteps
-from anyref.request import (
-    MENTION_PATTERN,
-    PixelShape,
-    Reference,
-    Request,
-    ShapeRules,
-    check_references,
-    resolve_mentions,
-)
+from anyref.request import PixelShape, Reference, Request, ShapeRules, check_references
 
-IMAGE_TEXT_TOKENS = 512  # Wan's image branch takes this many trailing tokens as text
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 
 ReferenceInput = Reference | Image.Image | str | Path
@@ -62,17 +57,13 @@ def as_references(references: Sequence[ReferenceInput] | None) -> tuple[Referenc
     return values
 
 
-class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
+class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
     """Base of `MagrefPipeline` and `KaleidoPipeline`; not used by itself."""
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
     _callback_tensor_inputs = ["latents", "prompt_embeds", "negative_prompt_embeds"]
     request_options: ClassVar[tuple[str, ...]] = ()  # fields of Request that `condition` takes
     _optional_components = ["tokenizer", "text_encoder", "image_encoder", "vae"]
-
-    # the stock text path: UMT5, padding rows zeroed, no attention mask
-    encode_prompt = WanPipeline.encode_prompt
-    _get_t5_prompt_embeds = WanPipeline._get_t5_prompt_embeds
 
     # what references become at a size: (references, shape, *, seed, **family options)
     condition: Callable[..., Conditioning]
@@ -82,6 +73,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self.video_processor = VideoProcessor(vae_scale_factor=self.rules.spatial)
         self.stage_seconds: dict[str, float] = {}
         self.on_stage: Callable[[str], None] | None = None
+        self.encoders = Lock()  # for threads: the VAE keeps its causal features in itself
 
     @classmethod
     def check_references(
@@ -92,6 +84,10 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         request: Request,
     ) -> None:
         """Refuse, before weights load, references that the family cannot place."""
+
+    def unconditioned(self, shape: PixelShape) -> Conditioning:
+        """What the network is given without any reference; training drops references to it."""
+        return self.condition((), shape)
 
     @property
     def rules(self) -> ShapeRules:
@@ -157,87 +153,6 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         yield
         self.stage_seconds[name] = time.perf_counter() - start
 
-    def _encode_text(
-        self,
-        prompt: str | list[str] | None,
-        references: Sequence[Reference],
-        negative_prompt: str | list[str] | None,
-        guided: bool,
-        embeds: tuple[Tensor | None, Tensor | None],
-        max_sequence_length: int | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        length = max_sequence_length or self.config.max_sequence_length
-        if self.transformer.config.image_dim is not None and length != IMAGE_TEXT_TOKENS:
-            raise RequestError(
-                f"max_sequence_length {length} does not work with an image encoder: the "
-                "transformer takes the last 512 tokens as text; use 512"
-            )
-        self._check_embeds(embeds, negative_prompt)
-        if isinstance(prompt, str):
-            prompt = resolve_mentions(prompt, references)
-        elif prompt is not None:
-            prompt = [resolve_mentions(p, references) for p in prompt]
-        if negative_prompt is None and embeds[1] is None:
-            negative_prompt = self.config.default_negative_prompt
-        if isinstance(prompt, list) and isinstance(negative_prompt, str):
-            negative_prompt = [negative_prompt] * len(prompt)
-        self._check_text(prompt, negative_prompt, guided, embeds, length)
-        positive, negative = self.encode_prompt(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            do_classifier_free_guidance=guided,
-            prompt_embeds=embeds[0],
-            negative_prompt_embeds=embeds[1],
-            max_sequence_length=length,
-            device=self._execution_device,
-        )
-        dtype = self.transformer.dtype
-        return positive.to(dtype), None if negative is None else negative.to(dtype)
-
-    def _check_embeds(
-        self, embeds: tuple[Tensor | None, Tensor | None], negative_prompt: str | list[str] | None
-    ) -> None:
-        if negative_prompt is not None and embeds[1] is not None:
-            raise PromptError("give either negative_prompt or negative_prompt_embeds, not both")
-        texts = [negative_prompt] if isinstance(negative_prompt, str) else negative_prompt or []
-        if any(name for text in texts for name in MENTION_PATTERN.findall(text)):
-            raise PromptError("the negative prompt mentions a reference; describe it in words")
-        if self.transformer.config.image_dim is None:
-            return
-        for tensor in embeds:
-            if tensor is not None and tensor.shape[1] != IMAGE_TEXT_TOKENS:
-                raise PromptError(
-                    f"prompt embeddings of {tensor.shape[1]} tokens do not work with an image "
-                    f"branch: the transformer takes the last 512 tokens as text; pad to 512"
-                )
-
-    def _check_text(
-        self,
-        prompt: str | list[str] | None,
-        negative_prompt: str | list[str] | None,
-        guided: bool,
-        embeds: tuple[Tensor | None, Tensor | None],
-        length: int,
-    ) -> None:
-        if (prompt is None) == (embeds[0] is None):
-            raise PromptError("give either prompt or prompt_embeds, not both and not neither")
-        needed = [prompt] if embeds[0] is None else []
-        if guided and embeds[1] is None:
-            needed.append(negative_prompt)
-        if needed and (self.text_encoder is None or self.tokenizer is None):
-            raise PromptError(
-                "this model folder has no text encoder or tokenizer; pass prompt_embeds, and "
-                "negative_prompt_embeds or guidance_scale=1"
-            )
-        for text in needed:
-            for line in [text] if isinstance(text, str) else text or []:
-                count = len(self.tokenizer(line).input_ids)
-                if count > length:
-                    raise PromptError(
-                        f"a prompt is {count} tokens long, the text encoder reads {length}; "
-                        "shorten it"
-                    )
-
     @torch.no_grad()
     def __call__(
         self,
@@ -296,7 +211,8 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             )
             noise = self._noise(text[0].shape[0], shape, generator, latents)
             conditioning = self._shared_conditioning(values, shape, generator, len(noise), options)
-        parallel.check_divisible(self._count_tokens(noise, conditioning))
+            conditioning = self._with_subjects(conditioning, prompt, values, text[0])
+        parallel.check_divisible(self.transformer, self._count_tokens(noise, conditioning))
         set_official_timesteps(self.scheduler, steps, noise.device)
         with self._stage("steps"), self.progress_bar(total=steps) as progress:
             latents = denoise(
@@ -346,6 +262,33 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             lambda: self.condition(references, shape, seed=seed, **options).map(Tensor.cpu)
         )
         return made.map(lambda x: x.to(device, dtype).expand(batch, *x.shape[1:]))
+
+    def _with_subjects(
+        self,
+        conditioning: Conditioning,
+        prompt: str | list[str] | None,
+        references: Sequence[Reference],
+        text: Tensor,
+    ) -> Conditioning:
+        """Regions joined with the prompt's words, where disentanglement is asked for."""
+        how, regions = conditioning.disentangle, conditioning.regions
+        if how is None or how.alpha == 0.0:
+            return conditioning
+        if prompt is None or regions is None:
+            raise PromptError(
+                "disentanglement finds the subjects' words in the prompt and their regions on the "
+                "canvas; give prompt and references themselves, not embeddings or a canvas"
+            )
+        weights, length = token_regions(regions, self.rules.patch), text.shape[1]
+        samples = [
+            (weights, pooling_weights(tokens, length, how.pooling))
+            for tokens in (
+                subject_tokens(self.tokenizer, line, references, length)
+                for line in ([prompt] if isinstance(prompt, str) else prompt)
+            )
+        ]
+        subjects = stack_subjects(samples, how).map(lambda x: x.to(text))
+        return replace(conditioning, subjects=subjects)
 
     def _count_tokens(self, noise: Tensor, conditioning: Conditioning) -> int:
         references = conditioning.transformer_kwargs.get("reference_hidden_states", [])

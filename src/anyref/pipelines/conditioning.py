@@ -1,6 +1,7 @@
 """What references become before the first denoising step.
 
-Axes: B batch, C channels, S image tokens, F latent frames, H W latent rows and columns.
+Axes: B batch, C channels, S image tokens, K references, F latent frames, H W latent rows and
+columns.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from anyref.models.disentanglement import Disentanglement, SubjectRegions
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
@@ -20,16 +23,24 @@ class Conditioning:
         channels: (B, C, F, H, W), joined to the noisy latents on the channel axis (MAGREF).
         image_embeds: (B, S, D), read by cross-attention (MAGREF's CLIP tokens).
         transformer_kwargs: further arguments of the transformer's forward (Kaleido's references).
+        regions: bool (K, H, W), where each reference lies in latent frame 0 (MAGREF); for one
+            sample, on the CPU.
+        disentangle: that the words of references shall act on their regions, and how.
+        subjects: regions and words of a batch, once the text is known; `predict_velocity` applies
+            them.
         pictures: what was conditioned on, for people to look at.
     """
 
     channels: Tensor | None = None
     image_embeds: Tensor | None = None
     transformer_kwargs: dict[str, Any] = field(default_factory=dict)
+    regions: Tensor | None = None
+    disentangle: Disentanglement | None = None
+    subjects: SubjectRegions | None = None
     pictures: dict[str, Image.Image] = field(default_factory=dict)
 
     def map(self, change: Any) -> Conditioning:
-        """The same conditioning with `change` applied to every tensor."""
+        """The same conditioning with `change` applied to every tensor but `regions`."""
         kwargs = {
             name: [change(tensor) for tensor in value] if isinstance(value, list) else value
             for name, value in self.transformer_kwargs.items()
@@ -38,5 +49,6 @@ class Conditioning:
             self,
             channels=None if self.channels is None else change(self.channels),
             image_embeds=None if self.image_embeds is None else change(self.image_embeds),
+            subjects=None if self.subjects is None else self.subjects.map(change),
             transformer_kwargs=kwargs,
         )

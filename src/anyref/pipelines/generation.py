@@ -18,7 +18,7 @@ from anyref.pipelines.solvers import solver_of
 from anyref.request import PixelShape, Request, ShapeRules
 
 NEEDED = {"text_encoder": "text encoder", "tokenizer": "tokenizer", "vae": "VAE"}
-FAMILY_OPTIONS = ("layout", "reference_offset", "reference_size")
+FAMILY_OPTIONS = ("layout", "shuffle", "disentangle", "reference_offset", "reference_size")
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,6 @@ def family_options(pipeline: type[AnyRefPipeline], request: Request) -> dict[str
                 f"{name} has no effect on a {pipeline.__name__}, which takes "
                 f"{', '.join(pipeline.request_options)}; leave it out or choose another model"
             )
-    if "shuffle" in pipeline.request_options:
-        given["shuffle"] = request.shuffle
-    elif not request.shuffle:
-        raise RequestError(
-            f"shuffle=False has no effect on a {pipeline.__name__}, which keeps the order anyway; "
-            "leave it out"
-        )
     return given
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from anyref.errors import ReferencesError, RequestError, SizeError
-from anyref.media import fit, letterbox, open_picture
+from anyref.media import fit, letterbox, open_reference_pictures
 from anyref.models.kaleido_transformer import KaleidoTransformer3DModel
 from anyref.models.positions import ReferenceOffset
 from anyref.pipelines.base import AnyRefPipeline
@@ -183,8 +183,7 @@ class KaleidoPipeline(AnyRefPipeline):
         chosen = size or self.config.reference_size
         native = chosen == "native"
         boxed = []
-        for source in (image for reference in references for image in reference.images):
-            picture = open_picture(source)
+        for picture in (p for reference in references for p in open_reference_pictures(reference)):
             height, width = reference_shape(
                 picture,
                 shape,

@@ -112,15 +112,17 @@ def describe_model(name_or_folder: str | Path) -> ModelInfo:
 def load_pipeline(
     name_or_folder: str | Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     device: str | torch.device | None = None,
+    quantization: Any = None,
 ) -> AnyRefPipeline:
     """A ready pipeline of the class that the folder's model_index.json names.
 
     Args:
         name_or_folder: "tiny-magref", "tiny-kaleido", or a diffusers folder.
-        dtype: of every part; the stored dtype of each part when None.
+        dtype: of every part, or of parts by name; the stored dtype of each part that has none.
         device: where to put it; stays on the CPU when None.
+        quantization: a diffusers `PipelineQuantizationConfig`.
 
     Raises:
         ModelError: for an unknown model, or one whose files do not load.
@@ -129,10 +131,14 @@ def load_pipeline(
     index = _read_json(folder / "model_index.json")
     pipeline = _pipeline_class(index, folder)
     parts = [name for name in WEIGHTED_COMPONENTS if index.get(name, [None])[0]]
-    dtypes = {name: dtype or _stored_dtype(folder / name) for name in parts}
+    given = dtype if isinstance(dtype, Mapping) else dict.fromkeys(parts, dtype)
+    dtypes = {name: given.get(name) or stored_dtype(folder / name) for name in parts}
     try:
         pipe = pipeline.from_pretrained(
-            folder, dtype={**dtypes, "default": dtype or torch.float32}, local_files_only=True
+            folder,
+            dtype={**dtypes, "default": torch.float32},
+            local_files_only=True,
+            quantization_config=quantization,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         first_line = " ".join(str(error).split())[:300]
@@ -178,7 +184,7 @@ def _pipeline_class(index: Mapping[str, Any], folder: Path) -> type[AnyRefPipeli
     return PIPELINES[name]
 
 
-def _stored_dtype(folder: Path) -> torch.dtype:
+def stored_dtype(folder: Path) -> torch.dtype:
     """Dtype of the largest group of tensors in the folder's first weight file."""
     path = next(iter(sorted(folder.glob("*.safetensors"))), None)
     if path is None:

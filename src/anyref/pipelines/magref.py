@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import diffusers
 import torch
@@ -22,14 +22,14 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from anyref.errors import ReferencesError, RequestError
-from anyref.media import WHITE, letterbox, open_picture
+from anyref.media import WHITE, open_mask, open_reference_pictures
+from anyref.models.disentanglement import Disentanglement
 from anyref.pipelines.base import AnyRefPipeline, ReferenceInput, as_references
+from anyref.pipelines.canvas import arrange, canvas_cells, default_layout, rectangles, silhouette
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.wording import MAGREF_NEGATIVE_PROMPT
-from anyref.request import Box, Layout, PixelShape, Reference, Request, ShapeRules
+from anyref.request import Layout, PixelShape, Reference, Request, ShapeRules
 
-GRIDS = ((1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 2, 2), (6, 3, 2), (8, 4, 2))  # up to n: cols, rows
-MAX_COLUMNS = 3
 CLIP_SIZE = 224
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -38,86 +38,6 @@ NO_IMAGE_ENCODER = (
     "this model has an image branch but its folder has no image encoder; convert it with one, "
     "or pass image_embeds"
 )
-
-PixelBox = tuple[int, int, int, int]  # left, top, right, bottom
-
-
-def canvas_cells(layout: Layout, count: int, height: int, width: int) -> list[PixelBox]:
-    """Cells of a canvas, row by row, at least `count` of them.
-
-    Args:
-        layout: "columns": three columns, one picture in the centre (June 2025 code); "grid": the
-            smallest of 1, 2, 3, 4, 6, 8 cells that holds all (March 2026 code); or one box per
-            picture as fractions of the canvas.
-
-    Raises:
-        ReferencesError: when the layout does not hold `count` pictures or a box is not inside.
-    """
-    if layout == "columns":
-        if count > MAX_COLUMNS:
-            raise ReferencesError(
-                f"layout 'columns' holds {MAX_COLUMNS} pictures, {count} given; use layout 'grid'"
-            )
-        edges = [round(i * width / MAX_COLUMNS) for i in range(MAX_COLUMNS + 1)]
-        cells = [(edges[i], 0, edges[i + 1], height) for i in range(MAX_COLUMNS)]
-        return cells[1:2] if count == 1 else cells
-    if layout == "grid":
-        _, columns, rows = next(grid for grid in GRIDS if grid[0] >= count)
-        xs = [*(i * (width // columns) for i in range(columns)), width]
-        ys = [*(i * (height // rows) for i in range(rows)), height]
-        return [(xs[c], ys[r], xs[c + 1], ys[r + 1]) for r in range(rows) for c in range(columns)]
-    if isinstance(layout, str):
-        raise RequestError(f"layout {layout!r} is not known; use 'columns', 'grid' or boxes")
-    if len(layout) != count:
-        raise ReferencesError(f"{len(layout)} boxes for {count} pictures; give one box per picture")
-    return [_pixels(box, height, width) for box in layout]
-
-
-def _pixels(box: Box, height: int, width: int) -> PixelBox:
-    left, top, right, bottom = box
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise ReferencesError(
-            f"box {box} is not inside the canvas; give left, top, right, bottom "
-            "as fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
-        )
-    x0, x1 = round(left * width), round(right * width)
-    y0, y1 = round(top * height), round(bottom * height)
-    if x0 == x1 or y0 == y1:
-        raise ReferencesError(f"box {box} is less than a pixel of a {width}x{height} canvas")
-    return x0, y0, x1, y1
-
-
-def default_layout(count: int) -> Literal["columns", "grid"]:
-    """Columns for up to three pictures, as the released checkpoint was fed; grid above."""
-    return "columns" if count <= MAX_COLUMNS else "grid"
-
-
-def place(
-    pictures: Sequence[Image.Image],
-    cells: Sequence[PixelBox],
-    height: int,
-    width: int,
-    rng: random.Random | None,
-) -> tuple[Image.Image, Tensor]:
-    """Letterbox pictures into cells of a white canvas.
-
-    Args:
-        rng: draws the order of pictures and of cells; None keeps both.
-
-    Returns:
-        the RGB canvas, and a bool (Y, X) mask that is true on the resized pictures' rectangles.
-    """
-    pictures, cells = list(pictures), list(cells)
-    if rng is not None:
-        rng.shuffle(pictures)
-        rng.shuffle(cells)
-    canvas = Image.new("RGB", (width, height), WHITE)
-    mask = torch.zeros(height, width, dtype=torch.bool)  # (Y, X)
-    for picture, (left, top, right, bottom) in zip(pictures, cells, strict=False):
-        cell, (x0, y0, x1, y1) = letterbox(picture, right - left, bottom - top)
-        canvas.paste(cell, (left, top))
-        mask[top + y0 : top + y1, left + x0 : left + x1] = True
-    return canvas, mask
 
 
 class MagrefPipeline(AnyRefPipeline):
@@ -129,7 +49,7 @@ class MagrefPipeline(AnyRefPipeline):
     guidance 5, shift 3, 15 frames per second.
     """
 
-    request_options: ClassVar[tuple[str, ...]] = ("layout", "shuffle")
+    request_options: ClassVar[tuple[str, ...]] = ("layout", "shuffle", "disentangle")
 
     def __init__(
         self,
@@ -149,6 +69,7 @@ class MagrefPipeline(AnyRefPipeline):
         lead_frames: int = 4,
         max_sequence_length: int = 512,
         layout: str | None = None,
+        shuffle: bool = True,
         default_negative_prompt: str = MAGREF_NEGATIVE_PROMPT,
     ) -> None:
         super().__init__()
@@ -163,6 +84,7 @@ class MagrefPipeline(AnyRefPipeline):
             lead_frames=lead_frames,
             max_sequence_length=max_sequence_length,
             layout=layout,
+            shuffle=shuffle,
             default_negative_prompt=default_negative_prompt,
         )
         self._finish_init(
@@ -185,7 +107,8 @@ class MagrefPipeline(AnyRefPipeline):
         """Refuse references that the canvas cannot hold.
 
         Raises:
-            ReferencesError: none at all, more than the layout's cells, or a box out of bounds.
+            ReferencesError: none at all, more than the layout's cells, a box out of bounds, or
+                disentanglement without a named reference.
         """
         count = sum(len(reference.images) for reference in references)
         if count == 0:
@@ -193,6 +116,8 @@ class MagrefPipeline(AnyRefPipeline):
         layout: Layout = request.layout or defaults["layout"] or default_layout(count)
         height, width = request.height or defaults["height"], request.width or defaults["width"]
         canvas_cells(layout, count, height, width)
+        if request.disentangle:
+            check_named(references)
 
     def make_canvas(
         self,
@@ -200,14 +125,15 @@ class MagrefPipeline(AnyRefPipeline):
         height: int | None = None,
         width: int | None = None,
         layout: Layout | None = None,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
         seed: int = 0,
     ) -> tuple[Image.Image, Tensor]:
         """The composite canvas and its latent mask (paper Eq. 1 and 2).
 
         Args:
             layout: see `canvas_cells`; the configured one, else `default_layout`, when None.
-            shuffle: draw order and cells from `seed`. Boxes of your own are never shuffled.
+            shuffle: draw order and cells from `seed`; as configured when None. Boxes of your own
+                are never shuffled.
 
         Returns:
             an RGB picture of width x height, and a bool (H, W) mask: a latent cell is true when
@@ -217,15 +143,45 @@ class MagrefPipeline(AnyRefPipeline):
             ReferencesError: for no picture at all, or more than the layout holds.
         """
         height, width = height or self.config.height, width or self.config.width
-        images = [open_picture(p) for r in as_references(references) for p in r.images]
-        if not images:
+        values = as_references(references)
+        canvas, mask, _ = self._compose(values, height, width, layout, shuffle, seed)
+        return canvas, mask
+
+    def _compose(
+        self,
+        references: Sequence[Reference],
+        height: int,
+        width: int,
+        layout: Layout | None,
+        shuffle: bool | None,
+        seed: int,
+    ) -> tuple[Image.Image, Tensor, Tensor]:
+        """Canvas, its latent mask (H, W), and the region (K, H, W) of each reference.
+
+        The mask has whole rectangles, as the checkpoint was trained; a region is the silhouette of
+        a reference that has a mask. Pictures of one reference share a region.
+        """
+        pictures = [open_reference_pictures(reference) for reference in references]
+        flat = [picture for views in pictures for picture in views]
+        if not flat:
             raise ReferencesError(NO_REFERENCES)
-        chosen: Layout = layout or self.config.layout or default_layout(len(images))
-        cells = canvas_cells(chosen, len(images), height, width)
-        rng = random.Random(seed) if shuffle and isinstance(chosen, str) else None
-        canvas, mask = place(images, cells, height, width, rng)
-        cell = self.rules.spatial
-        return canvas, F.max_pool2d(mask[None].float(), cell)[0].bool()
+        chosen: Layout = layout or self.config.layout or default_layout(len(flat))
+        cells = canvas_cells(chosen, len(flat), height, width)
+        drawn = self.config.shuffle if shuffle is None else shuffle
+        rng = random.Random(seed) if drawn and isinstance(chosen, str) else None
+        canvas, boxes = arrange(flat, cells, height, width, rng)
+        regions, first = [], 0
+        for reference, views in zip(references, pictures, strict=True):
+            own = boxes[first : first + len(views)]
+            first += len(views)
+            if reference.mask is None:
+                regions.append(rectangles(own, height, width))
+            else:
+                mask = open_mask(reference, views[0].size)
+                regions.append(silhouette(mask, own[0], height, width))
+        masks = torch.stack([rectangles(boxes, height, width), *regions])  # (1 + K, Y, X)
+        masks = F.max_pool2d(masks[:, None].float(), self.rules.spatial)[:, 0].bool()
+        return canvas, masks[0], masks[1:]
 
     def condition(
         self,
@@ -234,7 +190,8 @@ class MagrefPipeline(AnyRefPipeline):
         *,
         seed: int = 0,
         layout: Layout | None = None,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        disentangle: float | Disentanglement | None = None,
         image_embeds: Tensor | None = None,
         canvas: Image.Image | None = None,
         latent_mask: Tensor | None = None,
@@ -243,15 +200,23 @@ class MagrefPipeline(AnyRefPipeline):
 
         Args:
             layout, shuffle: see `make_canvas`.
+            disentangle: strength of subject disentanglement, or all its choices; a named
+                reference's words then act on its region (`models.disentanglement`).
             image_embeds: (1, 257, D) in place of CLIP's.
             canvas: your own first frame in place of references, of exactly this size.
             latent_mask: bool (H, W) for it; all ones (plain Wan-I2V) when absent.
 
         Returns:
-            channels (1, temporal + C, F, H, W): mask first, then canvas latents.
+            channels (1, temporal + C, F, H, W): mask first, then canvas latents; regions
+            (K, H, W) of the references.
         """
+        regions = None
+        if isinstance(disentangle, (int, float)):
+            disentangle = Disentanglement(float(disentangle))
+        if disentangle is not None and disentangle.alpha > 0:
+            check_named(references)
         if canvas is None:
-            canvas, latent_mask = self.make_canvas(
+            canvas, latent_mask, regions = self._compose(
                 references, shape.height, shape.width, layout, shuffle, seed
             )
         elif references:
@@ -272,7 +237,19 @@ class MagrefPipeline(AnyRefPipeline):
         return Conditioning(
             channels=torch.cat([mask, latents], dim=1),
             image_embeds=image_embeds,
+            regions=regions,
+            disentangle=disentangle,
             pictures={"canvas": canvas, "mask": _mask_picture(latent_mask, canvas.size)},
+        )
+
+    def unconditioned(self, shape: PixelShape) -> Conditioning:
+        """An empty white canvas without a region."""
+        cells = self.rules.latent(shape)
+        return self.condition(
+            (),
+            shape,
+            canvas=Image.new("RGB", (shape.width, shape.height), WHITE),
+            latent_mask=torch.zeros(cells.height, cells.width, dtype=torch.bool),
         )
 
     def _check_image_branch(self, image_embeds: Tensor | None) -> None:
@@ -306,6 +283,15 @@ class MagrefPipeline(AnyRefPipeline):
         pixels = ((pixels * 0.5 + 0.5) - mean) / std
         pixels = pixels.to(self._execution_device, encoder.dtype)
         return encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+
+
+def check_named(references: Sequence[Reference]) -> None:
+    """Raise ReferencesError when no reference has words that disentanglement could act with."""
+    if not any(reference.name for reference in references):
+        raise ReferencesError(
+            "disentanglement adds a reference's words to its region, and no reference has a name; "
+            "name one and mention it in the prompt as @name, or leave disentangle out"
+        )
 
 
 def _mask_picture(latent_mask: Tensor, size: tuple[int, int]) -> Image.Image:

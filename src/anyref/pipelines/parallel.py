@@ -83,10 +83,10 @@ def shard(pipe: Any) -> None:
         pipe.transformer.enable_parallelism(config=config)
 
 
-def check_divisible(num_tokens: int) -> None:
-    """Raise RequestError when the tokens of a request do not divide over the ranks."""
+def check_divisible(transformer: Any, num_tokens: int) -> None:
+    """Raise RequestError when a transformer's sequence is split and its tokens do not divide."""
     size = world_size()
-    if num_tokens % size:
+    if getattr(transformer, "_parallel_config", None) is not None and num_tokens % size:
         raise RequestError(
             f"{num_tokens} tokens do not divide over {size} processes; change the size or the "
             "number of references, or use fewer processes"

@@ -6,11 +6,15 @@ Axes: B batch, C channels, L text tokens, F latent frames, H W latent rows and c
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from anyref.errors import RequestError
+from anyref.models.disentanglement import disentangled
 from anyref.pipelines.conditioning import Conditioning
 
 StepCallback = Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]]
@@ -31,19 +35,41 @@ def predict_velocity(
 
     Returns:
         (B, C, F, H, W) in the transformer's dtype.
+
+    Raises:
+        RequestError: for subjects' regions without the canvas they lie on.
     """
-    x = latents
+    x, subjects = latents, conditioning.subjects
+    if subjects is not None and conditioning.channels is None:
+        raise RequestError(
+            "disentanglement needs the regions of MAGREF's canvas, and this conditioning has no "
+            "canvas; leave subjects out"
+        )
     if conditioning.channels is not None:
         x = torch.cat([latents, conditioning.channels.to(latents.dtype)], dim=1)
-    return transformer(
-        hidden_states=x.to(transformer.dtype),
-        timestep=timestep,
-        encoder_hidden_states=text,
-        encoder_hidden_states_image=conditioning.image_embeds,
-        attention_kwargs=attention_kwargs,
-        return_dict=False,
-        **conditioning.transformer_kwargs,
-    )[0]
+    with nullcontext() if subjects is None else disentangled(transformer, subjects):
+        return transformer(
+            hidden_states=x.to(transformer.dtype),
+            timestep=timestep,
+            encoder_hidden_states=text,
+            encoder_hidden_states_image=conditioning.image_embeds,
+            attention_kwargs=attention_kwargs,
+            return_dict=False,
+            **conditioning.transformer_kwargs,
+        )[0]
+
+
+def without_prompt(conditioning: Conditioning, prompt: Tensor) -> Conditioning:
+    """The conditioning of guidance's unconditional pass.
+
+    Args:
+        prompt: (B, L, D), whose words still act if disentanglement asks for it.
+    """
+    subjects = conditioning.subjects
+    if subjects is None:
+        return conditioning
+    kept = replace(subjects, text=prompt) if subjects.how.unconditional else None
+    return replace(conditioning, subjects=kept)
 
 
 @torch.no_grad()
@@ -75,17 +101,17 @@ def denoise(
     positive, negative = text
     for i, t in enumerate(scheduler.timesteps):
 
-        def velocity_of(branch: str, words: Tensor, x: Tensor = latents, t: Tensor = t) -> Tensor:
+        def velocity_of(
+            branch: str, words: Tensor, made: Conditioning, x: Tensor = latents, t: Tensor = t
+        ) -> Tensor:
             with transformer.cache_context(branch):
                 timestep = t.expand(x.shape[0])
-                velocity = predict_velocity(
-                    transformer, x, timestep, words, conditioning, attention_kwargs
-                )
+                velocity = predict_velocity(transformer, x, timestep, words, made, attention_kwargs)
             return velocity.float()  # guidance and the solver stay in float32, as in Wan
 
-        velocity = velocity_of("cond", positive)
+        velocity = velocity_of("cond", positive, conditioning)
         if negative is not None and guidance_scale > 1.0:
-            free = velocity_of("uncond", negative)
+            free = velocity_of("uncond", negative, without_prompt(conditioning, positive))
             velocity = free + guidance_scale * (velocity - free)
         latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
         if callback is not None:

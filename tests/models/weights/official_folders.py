@@ -23,8 +23,8 @@ def golden(case: Path, name: str = "tensors") -> dict[str, Tensor]:
     return load_file(case / f"{name}.safetensors")
 
 
-def magref_weights(part: str) -> dict[str, Tensor]:
-    weights = golden(MAGREF, "weights")
+def magref_weights(part: str, case: Path = MAGREF) -> dict[str, Tensor]:
+    weights = golden(case, "weights")
     return {key.removeprefix(part): value for key, value in weights.items() if key.startswith(part)}
 
 
@@ -46,8 +46,8 @@ def clip_weights() -> dict[str, Tensor]:
     }
 
 
-def write_magref_config(folder: Path, **changes: object) -> None:
-    dit = json.loads((MAGREF / "case.json").read_text())["dit"]
+def write_magref_config(folder: Path, case: Path = MAGREF, **changes: object) -> None:
+    dit = json.loads((case / "case.json").read_text())["dit"]
     config = {
         "model_type": "i2v",
         "dim": dit["dim"],
@@ -65,12 +65,12 @@ def write_magref_config(folder: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps(known))
 
 
-def write_magref(folder: Path, *, encoders: bool = True) -> Path:
+def write_magref(folder: Path, *, case: Path = MAGREF, encoders: bool = True) -> Path:
     """The published MAGREF folder, with everything or with the transformer and VAE only."""
     folder.mkdir(parents=True)
-    write_magref_config(folder)
-    save_file(magref_weights("dit."), folder / "diffusion_pytorch_model.safetensors")
-    torch.save(magref_weights("vae."), folder / "Wan2.1_VAE.pth")
+    write_magref_config(folder, case)
+    save_file(magref_weights("dit.", case), folder / "diffusion_pytorch_model.safetensors")
+    torch.save(magref_weights("vae.", case), folder / "Wan2.1_VAE.pth")
     if encoders:
         torch.save(golden(T5, "weights"), folder / "models_t5_umt5-xxl-enc-bf16.pth")
         torch.save(
