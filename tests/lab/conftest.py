@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from anyref.lab.backgrounds import SCENES
-from anyref.lab.catalog import load_catalog
+from anyref.lab.catalog import Background, Catalog, Subject, load_catalog
 from anyref.lab.sources import FLUENT, FLUENT_ANIMATED, OPENMOJI, TUX_PAINT, package_folder
 
 COLOURS = [(200, 30, 30), (30, 160, 30), (30, 60, 200), (200, 160, 20), (120, 30, 160)]
@@ -78,3 +78,67 @@ def _write_scenes(root):
 @pytest.fixture(scope="session")
 def catalog(cache):
     return load_catalog(cache)
+
+
+def patterned(rng, colours=4, size=96):
+    """A cut-out like no other: blocks of random colours in a random silhouette."""
+    blocks = rng.integers(0, 256, (colours, colours, 3), dtype=np.uint8)
+    picture = Image.fromarray(blocks).resize((size, size), Image.Resampling.NEAREST)
+    silhouette = Image.new("L", (size, size))
+    angles = np.linspace(0, 2 * np.pi, 7, endpoint=False)
+    radii = size * rng.uniform(0.3, 0.5, 7)
+    corners = [
+        (size / 2 + r * np.cos(a), size / 2 + r * np.sin(a))
+        for r, a in zip(radii, angles, strict=True)
+    ]
+    ImageDraw.Draw(silhouette).polygon(corners, fill=255)
+    picture.putalpha(silhouette)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory):
+    """A test split of 24 patterned subjects, two of them animated, and two smooth scenes."""
+    root, rng = tmp_path_factory.mktemp("held_out"), np.random.default_rng(0)
+    subjects = []
+    for index in range(24):
+        name = f"beast {chr(97 + index)}"
+        path, animation = root / f"{index}.png", None
+        patterned(rng).save(path)
+        if index < 2:
+            frames = [patterned(rng) for _ in range(36)]  # of which every third is shown
+            animation = root / f"{index}.webp"
+            frames[0].save(animation, save_all=True, append_images=frames[1:], lossless=True)
+        subjects.append(
+            Subject(
+                key=f"drawn/{index}",
+                name=name,
+                identity=name,
+                kind="object",
+                group="beasts",
+                picture=path,
+                animation=animation,
+                licence="CC0",
+                package="drawn",
+                split="test",
+            )
+        )
+    scenes = []
+    for index in range(2):
+        path = root / f"scene{index}.png"
+        ramp = np.linspace(60, 200, 200)[:, None, None] * rng.uniform(0.5, 1, 3)
+        Image.fromarray(np.broadcast_to(ramp, (200, 300, 3)).astype(np.uint8)).rotate(
+            180 * index
+        ).save(path)
+        scenes.append(
+            Background(
+                key=f"scene/{index}",
+                name=f"place {index}",
+                identity=f"place {index}",
+                picture=path,
+                licence="CC0",
+                package="drawn",
+                split="test",
+            )
+        )
+    return Catalog(root, tuple(subjects), tuple(scenes))

@@ -7,6 +7,7 @@ import pytest
 
 from anyref.errors import LabError
 from anyref.lab.captions import Motion
+from anyref.lab.catalog import slug
 from anyref.lab.world import LANE_MOTIONS, World, compose, sheet, trajectory
 from anyref.request import MENTION_PATTERN
 
@@ -160,3 +161,12 @@ def test_too_few_different_subjects_are_an_error(catalog):
         compose(
             random.Random(0), one, catalog.all_subjects[0].split, World(num_subjects=2, plain=1.0)
         )
+
+
+def test_only_the_cast_appears(catalog):
+    subject = catalog.subjects("train")[3]
+    for names in ((subject.key,), (slug(subject.name),)):
+        made = clips(catalog, 5, cast=names)
+        assert {clip.actors[0].key for clip in made} == {subject.key}
+    with pytest.raises(LabError, match="0 subjects among nobody"):
+        clips(catalog, 1, cast=("nobody",))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import typer
 
 from anyref.cli import progress
 from anyref.cli.convert import convert
+from anyref.cli.data import app as data
 from anyref.cli.generate import generate
+from anyref.cli.lab import app as lab
 from anyref.cli.models import models
 from anyref.cli.replay import replay
+from anyref.cli.train import train
 from anyref.errors import AnyRefError
 
 app = typer.Typer(
@@ -20,8 +24,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (generate, replay, models, convert):
+for command in (generate, replay, models, convert, train):
     app.command()(command)
+for group in (data, lab):
+    app.add_typer(group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,4 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AnyRefError, OSError) as error:
         progress.line(f"anyref: {error}", error=True)
         return 2
+    finally:
+        if "anyref.pipelines.parallel" in sys.modules:
+            from anyref.pipelines import parallel
+
+            parallel.stop()
     return 0

@@ -52,6 +52,7 @@ class World:
         fill: range of the part of a reference picture's side that the subject fills.
         crop_jitter: largest shift and change of size of the background reference's crop, as a part
             of the crop's side.
+        cast: keys or reference names of the subjects that may appear; all of the split when empty.
     """
 
     size: int = 64
@@ -63,6 +64,7 @@ class World:
     light: float = 0.12
     fill: tuple[float, float] = (0.88, 1.0)
     crop_jitter: float = 0.05
+    cast: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.size % 16:
@@ -177,6 +179,9 @@ def _draw_subjects(
     identities: set[str] = set()
     chosen: list[Subject] = []
     subjects = _some(catalog.subjects(split), "subjects", split)
+    if config.cast:
+        subjects = tuple(s for s in subjects if {s.key, slug(s.name)} & set(config.cast))
+        subjects = _some(subjects, f"subjects among {', '.join(config.cast)}", split)
     for _ in range(MAX_DRAWS):
         subject = rng.choice(subjects)
         if slug(subject.name) in names or subject.identity in identities:
