@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from anyref.errors import TrainingError
-from anyref.models.presets import tiny_codec
+from anyref.models.presets import PATCH, tiny_codec
 from anyref.training.codec import (
     codec_loss,
     measure_latents,
@@ -37,9 +37,9 @@ def test_measured_statistics_normalise_the_latents():
 
 def test_a_codec_that_starts_from_components_reconstructs_what_they_span():
     vae = tiny_codec()
-    spanned = torch.randn(8, 3 * 64, generator=torch.Generator().manual_seed(0)) * 0.1
+    spanned = torch.randn(8, 3 * PATCH**2, generator=torch.Generator().manual_seed(0)) * 0.1
     mix = torch.randn(256, 8, generator=torch.Generator().manual_seed(1))
-    pictures = (mix @ spanned).reshape(256, 3, 1, 8, 8)
+    pictures = (mix @ spanned).reshape(256, 3, 1, PATCH, PATCH)
     start_from_components(vae, pictures)
     assert reconstruction_psnr(vae, pictures[:32]) > 35
     with pytest.raises(TrainingError, match="one resolution"):

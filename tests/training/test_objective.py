@@ -7,7 +7,8 @@ import tiny
 import torch
 
 from anyref.pipelines.conditioning import Conditioning
-from anyref.training.objective import flow_matching_loss, sample_sigmas
+from anyref.training.objective import flow_matching_loss, resolution_shift, sample_sigmas
+from anyref.training.recipe import ObjectiveSection
 
 
 def generator(seed=0):
@@ -76,9 +77,36 @@ def test_weights_move_the_loss_to_the_cells_they_name():
     assert torch.allclose(both / 2, plain, rtol=1e-5)
 
 
+def sigmas(count=4096, tokens=256, **law):
+    return sample_sigmas(count, ObjectiveSection(**law), tokens, generator())
+
+
 def test_sigmas_are_shifted_towards_noise_and_repeat():
-    plain, shifted = (sample_sigmas(4096, shift, generator()) for shift in (1.0, 3.0))
+    plain, shifted = sigmas(shift=1.0), sigmas(shift=3.0)
     assert 0.0 < plain.min() < plain.max() < 1.0
     assert plain.median().item() == pytest.approx(0.5, abs=0.02)
     assert shifted.median().item() == pytest.approx(0.75, abs=0.02)
-    assert torch.equal(plain, sample_sigmas(4096, 1.0, generator()))
+    assert torch.equal(plain, sigmas(shift=1.0))
+
+
+def test_the_laws_have_their_means_and_spreads():
+    logits = torch.logit(sigmas(shift=1.0, mean=0.5, std=2.0))
+    assert logits.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert logits.std().item() == pytest.approx(2.0, abs=0.1)
+    uniform = sigmas(shift=1.0, timesteps="uniform")
+    assert uniform.std().item() == pytest.approx(12**-0.5, abs=0.01)
+
+
+def test_strata_spread_the_levels_of_one_batch():
+    levels = sigmas(8, shift=1.0, timesteps="uniform").sort().values
+    assert ((levels * 8).long() == torch.arange(8)).all()
+    free = sigmas(8, shift=1.0, timesteps="uniform", stratified=False)
+    assert not torch.equal(free.sort().values, levels)
+
+
+@pytest.mark.parametrize(("tokens", "shift"), [(1560, 2.06), (1792, 2.14), (3600, 2.90)])
+def test_the_resolution_shift_is_kaleido_s(tokens, shift):
+    assert resolution_shift(tokens) == pytest.approx(shift, abs=0.006)
+    assert torch.equal(
+        sigmas(tokens=tokens, shift="resolution"), sigmas(shift=resolution_shift(tokens))
+    )

@@ -11,23 +11,43 @@ Axes: B batch, C channels, F latent frames, H W latent rows and columns, L text 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.sampling import predict_velocity
+from anyref.training.recipe import ObjectiveSection
 
 
-def sample_sigmas(batch: int, shift: float, generator: torch.Generator) -> Tensor:
-    """Noise levels (B,) in (0, 1): logit-normal, then shifted towards noise.
+def resolution_shift(tokens_per_frame: int) -> float:
+    """Kaleido's shift towards noise for larger frames: e^mu, mu = 0.5 + 0.65 (L - 256) / 3840.
 
-    s' = shift s / (1 + (shift - 1) s) with s = sigmoid(n), n ~ N(0, 1); Kaleido's law is
-    shift = e^mu (released code). One stratum per batch element keeps the batch's levels apart.
+    L counts the tokens of one latent frame; the number of frames does not enter (released code).
     """
-    strata = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
-    order = torch.randperm(batch, generator=generator)
-    normal = torch.special.ndtri(strata[order].clamp(1e-4, 1 - 1e-4))
-    s = torch.sigmoid(normal)
+    return math.exp(0.5 + 0.65 * (tokens_per_frame - 256) / 3840)
+
+
+def sample_sigmas(
+    batch: int,
+    law: ObjectiveSection,
+    tokens_per_frame: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Noise levels (B,) in (0, 1), shifted towards noise.
+
+    s' = shift s / (1 + (shift - 1) s), with s uniform or s = sigmoid(n), n ~ N(mean, std).
+    Stratified: one stratum of the law per batch element keeps the batch's levels apart.
+    """
+    uniform = torch.rand(batch, generator=generator)
+    if law.stratified:
+        order = torch.randperm(batch, generator=generator)
+        uniform = (torch.arange(batch)[order] + uniform) / batch
+    s = uniform.clamp(1e-4, 1 - 1e-4)
+    if law.timesteps == "logit_normal":
+        s = torch.sigmoid(law.mean + law.std * torch.special.ndtri(s))
+    shift = resolution_shift(tokens_per_frame) if law.shift == "resolution" else law.shift
     return shift * s / (1 + (shift - 1) * s)
 
 
@@ -53,5 +73,6 @@ def flow_matching_loss(
     s = sigmas.view(-1, 1, 1, 1, 1)
     noisy = (1 - s) * latents + s * noise
     velocity = predict_velocity(transformer, noisy, 1000 * sigmas, text, conditioning)
-    error = (velocity.float() - (noise - latents)).square()
+    target = noise - latents
+    error = (velocity.to(torch.promote_types(target.dtype, torch.float32)) - target).square()
     return (error if weight is None else error * weight).mean(dim=(1, 2, 3, 4))

@@ -1,0 +1,132 @@
+"""Held-out losses and sample videos along the way.
+
+Axes: B batch.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from anyref.data.index import ShardIndex
+from anyref.errors import AnyRefError, TrainingError
+from anyref.media import open_picture
+from anyref.pipelines.base import AnyRefPipeline
+from anyref.pipelines.generation import generate
+from anyref.request import Request
+from anyref.training.draws import Draw, draw
+from anyref.training.engine import Engine
+from anyref.training.examples import Example, Preparer, collate, sample_key
+from anyref.training.monitor import Monitor
+from anyref.training.objective import flow_matching_loss
+from anyref.training.recipe import Recipe
+from anyref.training.texts import Texts
+
+SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+GROUP = 8  # held-out clips per pass
+
+
+class Lookout:
+    """Looks at a model on held-out shards; does nothing where the recipe names none."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        pipe: AnyRefPipeline,
+        preparer: Preparer,
+        engine: Engine,
+        monitor: Monitor,
+    ) -> None:
+        self.recipe, self.pipe, self.preparer = recipe, pipe, preparer
+        self.engine, self.monitor = engine, monitor
+        shards = recipe.monitor.validation_shards
+        self.index = ShardIndex.open(shards) if shards else None
+        self._examples: list[Example] | None = None
+
+    def due(self, step: int, ended: bool) -> bool:
+        """Whether there is anything to look at after this step."""
+        options = self.recipe.monitor
+        if self.index is None:
+            return False
+        periods = (options.validate_every, options.sample_every)
+        return any(every and (ended or step % every == 0) for every in periods)
+
+    @torch.no_grad()
+    def look(self, step: int, ended: bool, texts: Texts) -> None:
+        """Validation loss at fixed noise levels, and sample videos, as often as each is due."""
+        options = self.recipe.monitor
+        with torch.compiler.set_stance("force_eager"):
+            if options.validate_every and (ended or step % options.validate_every == 0):
+                self.monitor.validation(step, self._validate(step, texts))
+            if options.sample_every and (ended or step % options.sample_every == 0):
+                self._sample(step)
+
+    def _validate(self, step: int, texts: Texts) -> dict[float, float]:
+        sums = torch.zeros(len(SIGMAS), device=self.engine.device)
+        count = torch.zeros((), device=self.engine.device)
+        examples = self._held_out()
+        frames = self.recipe.frames_at(max(0, step - 1))
+        for first in range(0, len(examples), GROUP):
+            numbered = list(enumerate(examples[first : first + GROUP], start=first))
+            for batch in collate(numbered, frames):
+                latents = batch.latents.to(self.engine.device)
+                noise = torch.stack(
+                    [
+                        torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(p))
+                        for p in batch.positions
+                    ]
+                ).to(latents)
+                conditioning = batch.conditioning.map(lambda x: x.to(self.engine.device))
+                with self.engine.autocast():
+                    text = texts.encode(batch.texts)
+                    for k, sigma in enumerate(SIGMAS):
+                        losses = flow_matching_loss(
+                            self.pipe.transformer,
+                            latents,
+                            conditioning,
+                            text,
+                            torch.full((len(latents),), sigma, device=latents.device),
+                            noise,
+                        )
+                        sums[k] += losses.sum()
+                count += len(latents)
+        means = self.engine.sum(sums) / self.engine.sum(count)
+        return dict(zip(SIGMAS, means.tolist(), strict=True))
+
+    def _held_out(self) -> list[Example]:
+        """Every process holds all held-out clips: sharded passes must be equally many."""
+        if self._examples is None:
+            self._examples = []
+            for i in range(self._count(self.recipe.monitor.validation_samples)):
+                packed, seed = self.index.read(i), f"held out/{i}"  # type: ignore[union-attr]
+                key = self.preparer.key(sample_key(packed), seed)
+                found = self.preparer.cached(key)
+                self._examples.append(found or self.preparer.prepare(packed, seed, key))
+        return self._examples
+
+    def _count(self, wanted: int) -> int:
+        return min(wanted, len(self.index or ()))
+
+    def _sample(self, step: int) -> None:
+        for i in range(self._count(self.recipe.monitor.samples)):
+            packed = self.index.read(i)  # type: ignore[union-attr]
+            drawn = draw(packed, self.recipe.data, f"sample/{i}")
+            try:
+                made = generate(self.pipe, _request(drawn, self._delivered(step), i))
+            except AnyRefError as error:
+                raise TrainingError(f"sample {packed.record.id!r}: {error}") from error
+            pictures = [open_picture(p) for r in drawn.references for p in r.images]
+            self.monitor.sample(step, i, made.frames, made.fps, pictures, drawn.prompt)
+
+    def _delivered(self, step: int) -> int | None:
+        """Frames of a sample: of the curriculum's stage where that is shorter than a clip."""
+        latent = self.recipe.frames_at(max(0, step - 1))
+        if latent is None:
+            return None
+        rules = self.pipe.rules
+        return max(1, (latent - 1) * rules.temporal + 1 - rules.lead_frames)
+
+
+def _request(drawn: Draw, num_frames: int | None, seed: int) -> Request:
+    return Request(
+        prompt=drawn.prompt, references=drawn.references, num_frames=num_frames, seed=seed
+    )

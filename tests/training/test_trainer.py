@@ -1,0 +1,297 @@
+"""Runs at toy size: resumed, sharded and broken ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from anyref.errors import TrainingError
+from anyref.training import checkpoint
+from anyref.training.monitor import read_rows
+from anyref.training.trainer import Trainer, run
+
+FAMILIES = ("magref", "kaleido")
+
+
+def curve(folder):
+    rows = [row for row in read_rows(Path(folder) / "metrics.jsonl") if "loss" in row]
+    return {row["step"]: row["loss"] for row in rows}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_learns_and_leaves_a_pipeline_that_loads(recipe, family):
+    from anyref import load_pipeline
+
+    made = recipe(family, steps=40, optim={"learning_rate": 1e-2})
+    run(made)
+    losses = list(curve(made.run_folder).values())
+    assert len(losses) == 40
+    assert sum(losses[-8:]) < sum(losses[:8])
+    trained = load_pipeline(made.run_folder / "model")
+    base = load_pipeline(made.model.base)
+    names = [name for name, _ in trained.transformer.named_parameters()]
+    changed = [
+        name
+        for name in names
+        if not torch.equal(
+            trained.transformer.get_parameter(name), base.transformer.get_parameter(name)
+        )
+    ]
+    assert len(changed) > 0.9 * len(names)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(trained.vae.parameters(), base.vae.parameters(), strict=True)
+    )
+
+
+def test_a_stopped_run_goes_on_to_the_bit(recipe, tmp_path):
+    whole = recipe(steps=7, folder=str(tmp_path / "whole"))
+    run(whole)
+    parts = recipe(steps=7, folder=str(tmp_path / "parts"))
+    first = Trainer(parts)
+    for _ in range(3):
+        first._advance()
+    first.save()
+    first._advance()  # lost, as by a kill
+    first.close()
+    run(parts)
+    resumed = curve(parts.run_folder)
+    assert list(resumed) == [4, 5, 6, 7]
+    expected = curve(whole.run_folder)
+    assert {step: expected[step] for step in resumed} == resumed
+
+
+def test_rows_past_the_checkpoint_are_written_anew(recipe):
+    made = recipe(steps=3)
+    run(made)
+    metrics = made.run_folder / "metrics.jsonl"
+    with metrics.open("a") as file:
+        file.write(json.dumps({"step": 4, "loss": 99.0}) + '\n{"step": 5, "lo')
+    longer = recipe(steps=5)
+    run(longer)
+    rows = curve(longer.run_folder)
+    assert list(rows) == [1, 2, 3, 4, 5]
+    assert rows[4] != 99.0
+
+
+def test_the_run_folder_says_what_it_was(recipe):
+    made = recipe(steps=2)
+    run(made)
+    about = json.loads((made.run_folder / "run.json").read_text())
+    assert about["seed"] == made.seed
+    assert about["samples"] == 24
+    assert len(about["data_fingerprint"]) == 64
+    assert {"anyref", "torch", "diffusers"} <= set(about)
+    assert "learning_rate: 0.001" in (made.run_folder / "recipe.yaml").read_text()
+    assert any((made.run_folder / "tensorboard").iterdir())
+
+
+def test_other_shards_than_before_are_refused(recipe, make_sample, tmp_path):
+    from anyref.data.shards import ShardWriter
+
+    run(recipe(steps=2))
+    with ShardWriter(tmp_path / "other") as writer:
+        for index in range(8):
+            writer.write(make_sample(index))
+    with pytest.raises(TrainingError, match="other shards"):
+        Trainer(recipe(steps=4, data={"shards": [str(tmp_path / "other")]}))
+
+
+def test_a_loss_that_is_no_number_is_reported_with_its_records_and_skipped(recipe, monkeypatch):
+    made = recipe(steps=4)
+    trainer = Trainer(made)
+    sound = trainer._losses
+
+    def broken(step, batch, sigmas):
+        losses = sound(step, batch, sigmas)
+        return losses * float("nan") if step == 1 else losses
+
+    monkeypatch.setattr(trainer, "_losses", broken)
+    before = [p.detach().clone() for p in trainer.parameters]
+    trainer.fit()
+    trainer.close()
+    (row,) = read_rows(made.run_folder / "skipped.jsonl")
+    assert row["step"] == 1
+    assert len(row["records"]) == 4
+    assert all(name.startswith("clip") for name in row["records"])
+    assert all(torch.isfinite(p).all() for p in trainer.parameters)
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+
+
+def test_a_run_stops_at_a_bad_step_when_told_to(recipe, monkeypatch):
+    trainer = Trainer(recipe(steps=4, on_nonfinite="stop"))
+    sound = trainer._losses
+    monkeypatch.setattr(trainer, "_losses", lambda *given: sound(*given) * float("inf"))
+    with pytest.raises(TrainingError, match=r"step 0: loss inf.*clip"):
+        trainer.fit()
+    trainer.close()
+
+
+def test_a_spike_is_skipped(recipe, monkeypatch):
+    made = recipe(steps=24, spike=50.0)
+    trainer = Trainer(made)
+    sound = trainer._losses
+    monkeypatch.setattr(
+        trainer,
+        "_losses",
+        lambda step, batch, sigmas: sound(step, batch, sigmas) * (1e4 if step == 22 else 1.0),
+    )
+    trainer.fit()
+    trainer.close()
+    (row,) = read_rows(made.run_folder / "skipped.jsonl")
+    assert row["step"] == 22
+    assert "gradient norm" in row["reason"]
+
+
+def test_a_full_disk_is_an_error_and_the_last_checkpoint_stays(recipe, monkeypatch):
+    made = recipe(steps=6)
+    trainer = Trainer(made)
+    whole = checkpoint.state_dict_saver.save
+
+    def fails(*given, **options):
+        if trainer.step > 3:
+            raise OSError(28, "No space left on device")
+        return whole(*given, **options)
+
+    monkeypatch.setattr(checkpoint.state_dict_saver, "save", fails)
+    with pytest.raises(TrainingError, match=r"No space left.*step-00000003"):
+        trainer.fit()
+    trainer.close()
+    kept = sorted(path.name for path in (made.run_folder / "checkpoints").iterdir())
+    assert kept == ["step-00000003"]
+    monkeypatch.undo()
+    run(made)
+    assert list(curve(made.run_folder)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_accumulated_micro_steps_give_the_same_curve(recipe, tmp_path):
+    run(recipe(steps=4, folder=str(tmp_path / "one")))
+    run(recipe(steps=4, folder=str(tmp_path / "two"), engine={"accumulation": 2}))
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert one == pytest.approx(two, rel=1e-5)
+
+
+def test_gradient_checkpointing_changes_no_loss(recipe, tmp_path):
+    run(recipe(steps=3, folder=str(tmp_path / "one")))
+    run(recipe(steps=3, folder=str(tmp_path / "two"), engine={"gradient_checkpointing": True}))
+    assert curve(tmp_path / "one") == pytest.approx(curve(tmp_path / "two"), rel=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_validation_and_samples_are_written(recipe, shards, family):
+    monitor = {
+        "validate_every": 2,
+        "sample_every": 4,
+        "samples": 1,
+        "validation_samples": 4,
+        "validation_shards": [str(shards)],
+    }
+    made = recipe(family, steps=4, monitor=monitor)
+    run(made)
+    rows = [row for row in read_rows(made.run_folder / "metrics.jsonl") if "validation" in row]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert (made.run_folder / "samples" / "step-00000004-0.mp4").stat().st_size > 0
+    assert (made.run_folder / "samples" / "step-00000004-0.png").stat().st_size > 0
+
+
+SHARDED = """
+import json, sys
+import torch
+from torch.distributed.tensor import DTensor
+from anyref.training.recipe import load_recipe
+from anyref.training.trainer import Trainer
+trainer = Trainer(load_recipe(sys.argv[1]))
+assert all(isinstance(p, DTensor) for p in trainer.parameters)
+trainer.fit()
+trainer.close()
+"""
+
+
+def write_recipe(made, path):
+    path.write_text(made.to_yaml())
+    return path
+
+
+def torchrun(script, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    errors = [line for line in done.stderr.splitlines() if "Error" in line]
+    assert done.returncode == 0, errors or done.stderr[-4000:]
+
+
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [
+        ("kaleido", 6),
+        pytest.param("magref", 200, marks=pytest.mark.slow),
+        pytest.param("kaleido", 200, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_give_the_curve_of_one(recipe, tmp_path, family, count):
+    steps = {"steps": count, "checkpoints": {"every": 100}}
+    run(recipe(family, folder=str(tmp_path / "one"), **steps))
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    sharded = recipe(family, folder=str(tmp_path / "two"), engine={"sharding": "fsdp"}, **steps)
+    torchrun(script, write_recipe(sharded, tmp_path / "sharded.yaml"))
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert len(one) == count
+    assert max(abs(one[step] - two[step]) for step in one) < 1e-4
+
+
+def test_a_run_of_two_processes_goes_on_with_one(recipe, tmp_path):
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    whole = recipe(steps=6, folder=str(tmp_path / "whole"))
+    run(whole)
+    halves = recipe(steps=3, folder=str(tmp_path / "run"), engine={"sharding": "fsdp"})
+    torchrun(script, write_recipe(halves, tmp_path / "sharded.yaml"))
+    run(recipe(steps=6, folder=str(tmp_path / "run")))
+    assert curve(tmp_path / "run") == pytest.approx(curve(tmp_path / "whole"), rel=1e-4)
+
+
+RUN = """
+import sys
+from anyref.training.recipe import load_recipe
+from anyref.training.trainer import run
+run(load_recipe(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kill_at_a_random_step_and_resume_give_the_identical_curve(recipe, tmp_path, family):
+    options = {"steps": 30, "checkpoints": {"every": 4}}
+    run(recipe(family, folder=str(tmp_path / "whole"), **options))
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(RUN))
+    made = recipe(family, folder=str(tmp_path / "run"), **options)
+    command = [sys.executable, str(script), str(write_recipe(made, tmp_path / "r.yaml"))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    wanted = 5 + time.time_ns() % 15
+    while len(read_rows(metrics)) < wanted:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run(made)
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
