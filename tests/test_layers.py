@@ -10,7 +10,7 @@ LAYERS = (
     {"errors"},
     {"request"},
     {"media"},
-    {"batch"},
+    {"batch", "lora"},
     {"models"},
     {"pipelines"},
     {"data"},

@@ -60,7 +60,7 @@ class Fakes:
         info.rules.check(shape)
         return shape
 
-    def load_pipeline(self, name, *, dtype=None, device=None):
+    def load_pipeline(self, name, *, dtype=None, device=None, loras=()):
         self.loaded.append({"name": name, "dtype": dtype, "device": device})
         return self.describe_model(name)
 
@@ -92,7 +92,12 @@ def fakes(monkeypatch):
             "model_hash": lambda folder: fakes.hash,
         },
         "generation": {"generate": fakes.generate, "check_request": fakes.check_request},
-        "parallel": {"start": lambda: None, "shard": lambda pipe: None, "is_main": lambda: True},
+        "parallel": {
+            "start": lambda: None,
+            "stop": lambda: None,
+            "shard": lambda pipe: None,
+            "is_main": lambda: True,
+        },
     }
     import anyref.pipelines
 

@@ -20,6 +20,7 @@ def generate(
     text: options.WordTexts = None,
     output: options.Output = None,
     model: options.Model = None,
+    lora: options.LoraTexts = None,
     seed: options.Seed = None,
     size: options.Size = None,
     frames: options.Frames = None,
@@ -57,7 +58,7 @@ def generate(
         reference_size=reference_size,
     )
     options.check_dtype(dtype)
-    run = production.Run(model, dtype, device, save_conditioning)
+    run = production.Run(model, dtype, device, save_conditioning, options.parse_loras(lora or ()))
     if batch is None:
         _refuse_list_options(prompt, out_dir, list_format)
         request = _request(prompt or "", reference or (), text or (), fields)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anyref.cli import progress
+from anyref.cli.options import LoraTexts, parse_loras
 from anyref.errors import LabError
 
 app = typer.Typer(
@@ -64,6 +65,7 @@ def evaluate(
         bool, typer.Option(help="Show the model another clip's pictures: what words alone give.")
     ] = False,
     only: Annotated[str | None, typer.Option(metavar="NAME,...", help=ONLY)] = None,
+    lora: LoraTexts = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Measure a model on held-out clips: identity, places, motion, background, poses."""
@@ -80,6 +82,7 @@ def evaluate(
         steps=steps,
         wrong_references=wrong_references,
         cast=_names(only),
+        loras=parse_loras(lora or ()),
     )
     folder = out or Path("lab-evaluation") / Path(model).name
     results = run(

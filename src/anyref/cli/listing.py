@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def run_list(
     items = read_batch(path, list_format, fields)
     named = (item.request.model for item in items if item.request and item.request.model)
     model = run.model or next(named, production.DEFAULT_MODEL)
-    studio = production.Studio.open(model, run.dtype, run.device)
+    studio = production.Studio.open(replace(run, model=model))
     for folder in filter(None, (out_dir, run.save_conditioning)):
         check_writable(folder / "video.mp4")
     # all decided before the first video, so that every process decides alike

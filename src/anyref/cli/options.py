@@ -33,6 +33,10 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="The video, 
 Model = Annotated[
     str | None, typer.Option(help="A name that `anyref models` lists, or a model folder.")
 ]
+LoraTexts = Annotated[
+    list[str] | None,
+    typer.Option("--lora", metavar="FILE[=STRENGTH]", help="A LoRA on the model; repeatable."),
+]
 Seed = Annotated[int | None, typer.Option(help="0 to 2^63 - 1; same seed, same video.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")]
 Frames = Annotated[int | None, typer.Option(help="Frames in the finished video.")]
@@ -198,6 +202,27 @@ def request_fields(
     if no_shuffle:
         fields["shuffle"] = False
     return fields
+
+
+def parse_loras(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Read `FILE` or `FILE=STRENGTH`, the strength 1 when absent.
+
+    Raises:
+        RequestError: for a strength that is not a number from -10 to 10.
+    """
+    loras = []
+    for text in texts:
+        path, mark, strength = text.rpartition("=")
+        try:
+            scale = float(strength) if mark else 1.0
+        except ValueError:
+            path, scale = text, 1.0  # the = belongs to the file's name
+        if not -10 <= scale <= 10:
+            raise RequestError(
+                f"LoRA strength {scale} is not from -10 to 10; write --lora FILE=0.8"
+            )
+        loras.append((path or text, scale))
+    return tuple(loras)
 
 
 def check_dtype(dtype: str | None) -> None:

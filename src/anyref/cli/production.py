@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyref.cli import progress
 from anyref.errors import MediaError, ModelError
+from anyref.lora import Lora
 from anyref.media import (
     check_writable,
     open_reference_pictures,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from anyref.pipelines.loading import ModelInfo
 
 DEFAULT_MODEL = "tiny-magref"
+LoraText = tuple[str, float]  # path and strength
 PACKAGES = ("anyref", "torch", "diffusers", "transformers")
 MAX_SIDECAR_BYTES = 512 * 2**20  # room for eight inline pictures
 
@@ -67,11 +69,20 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def picture_hashes(request: Request) -> list[str]:
     """SHA-256 of every picture and mask that the request names by path, in order."""
     pictures = [picture for r in request.references for picture in (*r.images, r.mask)]
     paths = [picture for picture in pictures if isinstance(picture, Path)]
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    return [sha256(path) for path in paths]
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -93,6 +104,7 @@ class Run:
     dtype: str | None = None
     device: str | None = None
     save_conditioning: Path | None = None
+    loras: tuple[LoraText, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,20 +113,25 @@ class Studio:
 
     Args:
         dtype: of the weights, as stored when None. device: where to run; a GPU if None and any.
+        loras: adapters on it, each a path and a strength.
     """
 
     info: ModelInfo
     model: str
     dtype: str | None = None
     device: str | None = None
+    loras: tuple[LoraText, ...] = ()
 
     @classmethod
-    def open(cls, model: str, dtype: str | None, device: str | None) -> Studio:
-        """Find a model by name or folder; raises ModelError."""
+    def open(cls, run: Run) -> Studio:
+        """Find a run's model by name or folder, and its LoRAs; raises ModelError."""
         from anyref.pipelines.loading import SHIPPED, describe_model
 
+        model = run.model or DEFAULT_MODEL
         info = describe_model(model)
-        return cls(info, model if model in SHIPPED else str(Path(model).resolve()), dtype, device)
+        loras = tuple((str(Lora(Path(path)).file.resolve()), scale) for path, scale in run.loras)
+        name = model if model in SHIPPED else str(Path(model).resolve())
+        return cls(info, name, run.dtype, run.device, loras)
 
     def check(self, request: Request) -> None:
         """Raise SizeError or RequestError when this model cannot make the request."""
@@ -125,12 +142,19 @@ class Studio:
             _check_device(self.device)
 
     @cached_property
-    def model_record(self) -> dict[str, str]:
-        """Name and hash of the weights; the dtype too when it is not the stored one."""
+    def model_record(self) -> dict[str, Any]:
+        """Name and hash of the weights; dtype and LoRAs where there are any."""
         from anyref.pipelines.loading import model_hash
 
-        record = {"name": self.model, "hash": model_hash(self.info.folder)}
-        return record if self.dtype is None else {**record, "dtype": self.dtype}
+        record: dict[str, Any] = {"name": self.model, "hash": model_hash(self.info.folder)}
+        if self.dtype is not None:
+            record["dtype"] = self.dtype
+        if self.loras:
+            record["loras"] = [
+                {"path": path, "scale": scale, "hash": sha256(Path(path))}
+                for path, scale in self.loras
+            ]
+        return record
 
     @cached_property
     def pipe(self) -> Any:
@@ -145,7 +169,8 @@ class Studio:
         rank = os.environ.get("LOCAL_RANK", "0")
         device = self.device or (f"cuda:{rank}" if torch.cuda.is_available() else "cpu")
         dtype = None if self.dtype is None else getattr(torch, self.dtype)
-        pipe = load_pipeline(self.model, dtype=dtype, device=device)
+        loras = [Lora(Path(path), scale) for path, scale in self.loras]
+        pipe = load_pipeline(self.model, dtype=dtype, device=device, loras=loras)
         parallel.shard(pipe)
         return pipe
 
@@ -204,8 +229,7 @@ class Studio:
 def make_one(request: Request, video: Path, run: Run) -> Studio:
     """Check everything, then make one video and say where it is."""
     check_pictures(request)
-    model = run.model or DEFAULT_MODEL
-    studio = Studio.open(model, run.dtype, run.device)
+    studio = Studio.open(run)
     studio.check(request)
     check_output(video)
     if run.save_conditioning is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +31,12 @@ def replay(
     if again.resolve() == original.resolve():
         raise MediaError(f"output {str(again)!r} is the original; give another name with -o")
     recorded = record.get("model") if isinstance(record.get("model"), dict) else {}
-    run = production.Run(model or request.model, dtype or (recorded or {}).get("dtype"), device)
+    run = production.Run(
+        model or request.model,
+        dtype or (recorded or {}).get("dtype"),
+        device,
+        loras=_loras_of(recorded or {}),
+    )
     _warn_about_pictures(request, original)
     studio = production.make_one(request, again, run)
     if not progress.prints():
@@ -41,7 +45,7 @@ def replay(
     _warn_about_versions(record.get("versions"), production.installed_versions())
     if not original.is_file():
         progress.line(f"{original} is not there to compare with")
-    elif _sha256(original) == _sha256(again):
+    elif production.sha256(original) == production.sha256(again):
         progress.line(f"identical: {again} has the same bytes as {original}")
     else:
         progress.line(f"different: {again} does not have the same bytes as {original}")
@@ -65,6 +69,14 @@ def _request_of(record: Mapping[str, Any], source: Path) -> Request:
     return Request.from_json(json.dumps(record["request"]))
 
 
+def _loras_of(recorded: Mapping[str, Any]) -> tuple[production.LoraText, ...]:
+    loras = recorded.get("loras", [])
+    try:
+        return tuple((str(lora["path"]), float(lora["scale"])) for lora in loras)
+    except (TypeError, KeyError, ValueError) as error:
+        raise RequestError(f"the record's LoRAs {loras!r} cannot be read") from error
+
+
 def _warn(text: str) -> None:
     progress.line(f"warning: {text}", error=True)
 
@@ -76,12 +88,14 @@ def _warn_about_pictures(request: Request, original: Path) -> None:
         _warn("a reference picture has changed since the original was made")
 
 
-def _warn_about_model(recorded: Mapping[str, Any], used: Mapping[str, str]) -> None:
+def _warn_about_model(recorded: Mapping[str, Any], used: Mapping[str, Any]) -> None:
     if recorded.get("hash") != used["hash"]:
         _warn(
             f"the model differs: hash {str(recorded.get('hash'))[:12]} then, "
             f"{used['hash'][:12]} now"
         )
+    if recorded.get("loras", []) != used.get("loras", []):
+        _warn("a LoRA differs from the one that was used")
 
 
 def _warn_about_versions(recorded: Any, installed: Mapping[str, str]) -> None:
@@ -89,11 +103,3 @@ def _warn_about_versions(recorded: Any, installed: Mapping[str, str]) -> None:
     for package, version in installed.items():
         if then.get(package) != version:
             _warn(f"{package} was {then.get(package)}, is {version} now")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()

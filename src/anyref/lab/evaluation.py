@@ -18,6 +18,7 @@ synced as it is finished, so that a killed evaluation goes on where it stopped),
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -44,6 +45,7 @@ from anyref.lab.catalog import Catalog, Split, load_catalog
 from anyref.lab.scoring import Examiner, Frames, Scores, background_similarity
 from anyref.lab.statistics import summarise
 from anyref.lab.world import Clip, World, compose
+from anyref.lora import Lora
 from anyref.media import frame_sheet, open_picture, save_picture, write_atomically
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.generation import generate
@@ -72,6 +74,7 @@ class Protocol:
             comes from the words alone.
         cast: the only subjects that are asked for, by key or reference name; all of the split when
             empty. Candidates are drawn from the whole split in either case.
+        loras: adapters on the model: path and strength of each.
     """
 
     model: str
@@ -82,13 +85,17 @@ class Protocol:
     steps: int | None = None
     wrong_references: bool = False
     cast: tuple[str, ...] = ()
+    loras: tuple[tuple[str, float], ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """Everything that a record depends on."""
         weights = None
         if self.model != GROUND_TRUTH:
             weights = model_hash(describe_model(self.model).folder)
-        return {**asdict(self), "weights": weights, "instrument": INSTRUMENT}
+        files = [Lora(Path(path)).file for path, _ in self.loras]
+        adapters = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        made_with = {"weights": weights, "adapters": adapters, "instrument": INSTRUMENT}
+        return asdict(self) | made_with
 
 
 def make_protocol(
@@ -136,7 +143,12 @@ class Session:
             return None
         for library in (diffusers_logging, transformers_logging):
             library.disable_progress_bar()
-        return load_pipeline(self.protocol.model, dtype=torch.float32, device=self.device)
+        return load_pipeline(
+            self.protocol.model,
+            dtype=torch.float32,
+            device=self.device,
+            loras=[Lora(Path(path), scale) for path, scale in self.protocol.loras],
+        )
 
     @cached_property
     def _catalog(self) -> Catalog:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from anyref.errors import ModelError
+from anyref.lora import Lora
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.kaleido import KaleidoPipeline
 from anyref.pipelines.magref import MagrefPipeline
@@ -115,6 +116,7 @@ def load_pipeline(
     dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     device: str | torch.device | None = None,
     quantization: Any = None,
+    loras: Sequence[Lora] = (),
 ) -> AnyRefPipeline:
     """A ready pipeline of the class that the folder's model_index.json names.
 
@@ -123,6 +125,7 @@ def load_pipeline(
         dtype: of every part, or of parts by name; the stored dtype of each part that has none.
         device: where to put it; stays on the CPU when None.
         quantization: a diffusers `PipelineQuantizationConfig`.
+        loras: adapters that act together, each with its strength.
 
     Raises:
         ModelError: for an unknown model, or one whose files do not load.
@@ -146,7 +149,31 @@ def load_pipeline(
     for name in ("transformer", "vae"):
         if name in parts:
             _check_complete(folder / name, getattr(pipe, name))
+    add_loras(pipe, loras)
     return pipe if device is None else pipe.to(device)
+
+
+def add_loras(pipe: AnyRefPipeline, loras: Sequence[Lora]) -> None:
+    """Load LoRA files onto a pipeline's transformer; all act at once.
+
+    Raises:
+        ModelError: for a file that is missing, is no safetensors file, or fits no layer.
+    """
+    for i, lora in enumerate(loras):
+        file = lora.file
+        try:
+            with safe_open(file, framework="pt") as opened:
+                if not opened.keys():
+                    raise ValueError("it holds no tensors")
+            pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=f"lora{i}")
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            first_line = " ".join(str(error).split())[:300]
+            raise ModelError(f"LoRA {str(file)!r} does not load: {first_line}") from error
+    if loras:
+        names = [f"lora{i}" for i in range(len(loras))]
+        if set(names) - set(pipe.get_list_adapters().get("transformer", [])):
+            raise ModelError("a LoRA has no layer of this transformer; it is another model's")
+        pipe.set_adapters(names, [lora.scale for lora in loras])
 
 
 def _check_complete(folder: Path, model: torch.nn.Module) -> None:

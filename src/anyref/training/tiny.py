@@ -176,7 +176,7 @@ def new_pipeline(family: str, vae: AutoencoderKLWan, catalog: Catalog) -> AnyRef
     }
     solver = "unipc" if family == "magref" else "euler"
     if family == "magref":
-        options["layout"] = "grid"
+        options |= {"layout": "grid", "shuffle": False}
     else:
         options |= {"reference_size": "native", "reference_area": 0.25}
     torch.manual_seed(1)
