@@ -8,7 +8,18 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint types check clean
+# `make gpu` (docs/gpu.md) makes no environment: it uses the PYTHON given, else $(VENV), else python3
+GPU_PYTHON := $(if $(filter file,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
+WHEELS ?=
+BASES ?=
+RESUME ?=
+DATA ?= data
+OUT ?= out/gpu
+MINUTES ?= 9
+PARTS ?= tests table magref kaleido
+SET ?=
+
+.PHONY: demo test test-slow lint types check clean gpu gpu-check
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py out/demo
@@ -33,6 +44,15 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
+
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu_slice.py --parts "$(PARTS)" --data "$(DATA)" --out "$(OUT)" \
+		--minutes $(MINUTES) $(if $(WHEELS),--wheels "$(WHEELS)") \
+		$(if $(BASES),--bases "$(BASES)") $(if $(RESUME),--resume "$(RESUME)") $(SET)
+
+gpu-check:
+	$(GPU_PYTHON) benchmarks/gpu_slice.py --check --data "$(DATA)" \
+		$(if $(WHEELS),--wheels "$(WHEELS)")
 
 clean:
 	rm -rf $(VENV) out

@@ -295,3 +295,63 @@ def test_kill_at_a_random_step_and_resume_give_the_identical_curve(recipe, tmp_p
     process.wait()
     run(made)
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+
+
+def test_disentanglement_changes_the_loss_of_magref_and_is_refused_for_kaleido(recipe, tmp_path):
+    run(recipe("magref", steps=2, folder=str(tmp_path / "without")))
+    with_it = {"objective": {"disentangle": {"alpha": 2.0}}}
+    run(recipe("magref", steps=2, folder=str(tmp_path / "with"), **with_it))
+    assert curve(tmp_path / "without")[1] != curve(tmp_path / "with")[1]
+    with pytest.raises(TrainingError, match="no effect on a KaleidoPipeline"):
+        Trainer(recipe("kaleido", **with_it))
+
+
+def test_a_dropped_caption_names_nobody(recipe, tmp_path):
+    options = {"steps": 1, "data": {"text_dropout": 1.0}}
+    run(recipe("magref", folder=str(tmp_path / "without"), **options))
+    with_it = {"disentangle": {"alpha": 2.0}}
+    run(recipe("magref", folder=str(tmp_path / "with"), objective=with_it, **options))
+    assert curve(tmp_path / "without") == curve(tmp_path / "with")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_reference_of_a_sample_changes_its_loss(recipe, make_sample, tmp_path, family):
+    """What the released training code drops: references 2 to n."""
+    from dataclasses import replace
+
+    from anyref.data.shards import ShardWriter
+
+    losses = set()
+    for changed in (None, 0, 1, 2):
+        sample = make_sample(0)
+        pictures = list(sample.references)
+        if changed is not None:
+            pictures[changed] = make_sample(1).references[changed]
+        folder = tmp_path / f"{changed}"
+        with ShardWriter(folder / "data") as writer:
+            writer.write(replace(sample, references=tuple(pictures)))
+        data = {"shards": [str(folder / "data")], "shuffle": False, "text_dropout": 0.0}
+        run(recipe(family, steps=1, batch=1, data=data, folder=str(folder / "run")))
+        losses |= set(curve(folder / "run").values())
+    assert len(losses) == 4
+
+
+@pytest.mark.slow
+def test_a_lora_learns_on_two_processes_as_on_one(recipe, tmp_path):
+    lora = {"lora": {"rank": 2}, "steps": 6}
+    run(recipe(folder=str(tmp_path / "one"), **lora))
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    made = recipe(folder=str(tmp_path / "two"), engine={"sharding": "fsdp"}, **lora)
+    torchrun(script, write_recipe(made, tmp_path / "sharded.yaml"))
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-4)
+    names = [p.name for p in sorted((tmp_path / "two" / "lora").iterdir())]
+    assert names == ["comfyui.safetensors", "pytorch_lora_weights.safetensors"]
+
+
+def test_runs_of_other_precisions_follow_each_other_in_one_process(recipe, tmp_path):
+    run(recipe(steps=1, folder=str(tmp_path / "one")))
+    run(recipe(steps=1, folder=str(tmp_path / "two"), engine={"precision": "bf16"}))
+    one, two = curve(tmp_path / "one")[1], curve(tmp_path / "two")[1]
+    assert one != two
+    assert one == pytest.approx(two, rel=0.02)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig
 from diffusers.utils import is_bitsandbytes_available
 from peft import LoraConfig
@@ -67,6 +68,7 @@ class Engine:
         torch.set_flush_denormal(True)  # before any other torch call: threads inherit it at start
         self.options = options
         cpu = not torch.accelerator.is_available()
+        AcceleratorState._reset_state()  # of an earlier run in this process, of another precision
         self.accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, parallel.world_size()
