@@ -68,3 +68,32 @@ def test_comfyui_finds_the_official_names(recipe):
 def test_targets_that_name_no_layer_are_refused(recipe):
     with pytest.raises(TrainingError, match="name no layer"):
         Trainer(recipe(lora={"targets": ["to_nowhere"]}))
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_lora_with_an_alpha_of_its_own_opens_at_the_same_strength(recipe, dora):
+    lora = {"rank": 2, "alpha": 8.0, "dora": dora}
+    made = recipe(steps=3, lora=lora, optim={"learning_rate": 1e-2, "ema": None})
+    trainer = Trainer(made)
+    trainer.fit()
+    trainer.close()
+    expected = output(trainer.pipe.transformer.eval())
+    plain = load_pipeline(made.model.base)
+    plain.load_lora_weights(str(made.run_folder / "lora"))
+    assert torch.allclose(output(plain.transformer), expected, atol=1e-6)
+
+
+def test_comfyui_finds_the_magnitudes_of_a_dora(recipe):
+    made = recipe(steps=1, lora={"rank": 2, "dora": True})
+    run(made)
+    saved = load_file(made.run_folder / "lora" / "comfyui.safetensors")
+    width = len(saved["diffusion_model.blocks.0.self_attn.q.lora_B.weight"])
+    assert saved["diffusion_model.blocks.0.self_attn.q.dora_scale"].shape == (width, 1)
+    assert not any("magnitude" in name for name in saved)
+
+
+def test_a_lora_learns_with_muon(recipe):
+    made = recipe(steps=2, lora={"rank": 2}, optim={"name": "muon", "muon_rate": 1e-2})
+    run(made)
+    saved = load_file(made.run_folder / "lora" / "pytorch_lora_weights.safetensors")
+    assert any(tensor.any() for name, tensor in saved.items() if ".lora_B." in name)

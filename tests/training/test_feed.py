@@ -103,3 +103,39 @@ def test_nothing_but_damage_is_an_error(feed, make_sample, tmp_path):
 
 def test_samples_that_never_fill_a_batch_are_counted(feed):
     assert feed(batch=4).unused == 0
+
+
+def test_tokens_count_the_clips_of_the_bucket_not_the_stored_ones(feed):
+    made = feed(batch=None, tokens=16, data={"buckets": [[16, 16, 5]]}, steps=1)
+    assert made.batch_size(0) == 8  # of 2 tokens; stored they have 8
+
+
+def test_a_record_that_fails_in_one_draw_is_tried_again_in_the_next(feed, monkeypatch):
+    made = feed(steps=12)
+    (first, *_) = made.keys(0)
+    whole = made.preparer.prepare
+
+    def prepare(packed, seed, key):
+        if packed.record.id == first and seed.endswith("/0"):
+            raise TrainingError("cannot be used in this draw")
+        return whole(packed, seed, key)
+
+    monkeypatch.setattr(made.preparer, "prepare", prepare)
+    assert first not in keys(made, 0).values()
+    (again,) = [step for step in range(6, 12) if first in made.keys(step)]
+    assert first in keys(made, again).values()
+    assert [report.key for report in made.reports] == [first]
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_records(feed, monkeypatch, tmp_path):
+    from anyref.training import cache
+
+    def full(path, writer):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "write_atomically", full)
+    made = feed()
+    made.preparer.cache = ContentCache(tmp_path)
+    with pytest.raises(TrainingError, match=r"data.cache.*No space left.*make room"):
+        made.examples(0)
+    assert not made.reports

@@ -80,3 +80,21 @@ def test_the_average_follows_the_weights_and_swaps_both_ways():
     average.swap()
     assert layer.weight.eq(1.0).all()
     assert average.values["weight"].eq(0.5).all()
+
+
+def test_the_schedule_still_acts_after_a_state_is_loaded():
+    toy = Toy()
+    options = OptimSection(learning_rate=1e-3, warmup=10)
+    (adamw,) = make_optimisers(toy.named_parameters(), options)
+    schedule = Schedule([adamw], 100, options)
+    schedule.set(0)
+    adamw.load_state_dict(adamw.state_dict())
+    assert schedule.set(4) == adamw.param_groups[0]["lr"] == pytest.approx(5e-4)
+
+
+def test_muon_alone_takes_all_where_everything_is_a_matrix_of_a_block():
+    toy = Toy()
+    toy.blocks[0].bias.requires_grad_(False)
+    toy.out.requires_grad_(False)
+    (muon,) = make_optimisers(toy.named_parameters(), OptimSection(name="muon", muon_rate=0.02))
+    assert isinstance(muon, torch.optim.Muon)

@@ -68,7 +68,7 @@ def test_precision_no_means_no_although_yaml_reads_false(load):
         ("learning_rate=1", "learning_rate: no such key, did you mean optim.learning_rate?"),
         ("optim.batch=1", "optim.batch: no such key, did you mean batch?"),
         ("stages=[{frames: 5, step: 1}]", "stages.0.step: no such key, did you mean stages.steps?"),
-        ("engine.zzz=1", "known: engine.accumulation, engine.compile"),
+        ("engine.zzz=1", "known: engine.accumulation, engine.attention, engine.compile"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_match(load, change, said):

@@ -16,7 +16,7 @@ import torch
 
 from anyref.errors import TrainingError
 from anyref.training import checkpoint
-from anyref.training.monitor import read_rows
+from anyref.training.monitor import Monitor, read_rows
 from anyref.training.trainer import Trainer, run
 
 FAMILIES = ("magref", "kaleido")
@@ -53,10 +53,15 @@ def test_a_run_learns_and_leaves_a_pipeline_that_loads(recipe, family):
     )
 
 
-def test_a_stopped_run_goes_on_to_the_bit(recipe, tmp_path):
-    whole = recipe(steps=7, folder=str(tmp_path / "whole"))
+@pytest.mark.parametrize("train", [["transformer"], ["transformer", "text_encoder"]])
+def test_a_stopped_run_goes_on_to_the_bit(recipe, bases, tmp_path, train):
+    text_encoder = json.loads((bases / "kaleido" / "text_encoder" / "config.json").read_text())
+    assert text_encoder["dropout_rate"] > 0
+    options = {"steps": 7, "model": {"train": train}}
+    options["optim"] = {"warmup": 5, "cooldown": 0.3}
+    whole = recipe(folder=str(tmp_path / "whole"), **options)
     run(whole)
-    parts = recipe(steps=7, folder=str(tmp_path / "parts"))
+    parts = recipe(folder=str(tmp_path / "parts"), **options)
     first = Trainer(parts)
     for _ in range(3):
         first._advance()
@@ -355,3 +360,96 @@ def test_runs_of_other_precisions_follow_each_other_in_one_process(recipe, tmp_p
     one, two = curve(tmp_path / "one")[1], curve(tmp_path / "two")[1]
     assert one != two
     assert one == pytest.approx(two, rel=0.02)
+
+
+def test_a_resumed_run_follows_the_recipe_s_optimiser_settings(recipe):
+    run(recipe(steps=2))
+    settings = {"learning_rate": 3e-4, "betas": [0.5, 0.6], "weight_decay": 0.2}
+    trainer = Trainer(recipe(steps=4, optim=settings))
+    assert trainer._advance() == 3e-4
+    trainer.close()
+    (group,) = trainer.optimisers[0].param_groups
+    assert (group["lr"], tuple(group["betas"]), group["weight_decay"]) == (3e-4, (0.5, 0.6), 0.2)
+    assert float(trainer.optimisers[0].state[trainer.parameters[0]]["step"]) == 3
+
+
+def test_minutes_that_end_with_the_last_step_still_leave_the_weights(recipe):
+    made = recipe(steps=1, minutes=1e-6)
+    run(made)
+    assert (made.run_folder / "model" / "model_index.json").is_file()
+
+
+def test_dropped_references_have_no_region_to_disentangle(recipe, tmp_path):
+    options = {"steps": 2, "data": {"reference_dropout": 1.0}}
+    run(recipe("magref", folder=str(tmp_path / "without"), **options))
+    with_it = {"disentangle": {"alpha": 2.0}}
+    run(recipe("magref", folder=str(tmp_path / "with"), objective=with_it, **options))
+    assert curve(tmp_path / "without") == curve(tmp_path / "with")
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_half_precision_weights_train_without_mixed_precision(recipe, lora):
+    made = recipe(steps=2, lora=lora, model={"dtype": "bf16"})
+    run(made)
+    assert len(curve(made.run_folder)) == 2
+
+
+def test_a_damaged_held_out_sample_is_named_and_the_run_goes_on(recipe, make_sample, tmp_path):
+    from anyref.data.shards import ShardWriter
+
+    with ShardWriter(tmp_path / "held_out") as writer:
+        for index, references in enumerate((3, 0, 2)):  # one reference is needed
+            writer.write(make_sample(index, references=references))
+    shards = {"validation_shards": [str(tmp_path / "held_out")]}
+    made = recipe(steps=1, monitor={"sample_every": 0, "validate_every": 1, **shards})
+    run(made)
+    (row,) = read_rows(made.run_folder / "skipped.jsonl")
+    assert row["record"] == "clip001"
+    assert any("validation" in row for row in read_rows(made.run_folder / "metrics.jsonl"))
+
+
+def test_samples_are_made_while_nothing_else_uses_the_encoders(recipe, shards, monkeypatch):
+    from anyref.training import lookout
+
+    trainer = Trainer(
+        recipe(steps=1, monitor={"validate_every": 0, "validation_shards": [str(shards)]})
+    )
+    held, whole = [], lookout.generate
+
+    def generate(pipe, request):
+        held.append(pipe.encoders.locked())
+        return whole(pipe, request)
+
+    monkeypatch.setattr(lookout, "generate", generate)
+    trainer.fit()
+    trainer.close()
+    assert held == [True] * 4
+
+
+def test_a_log_that_cannot_be_written_is_a_clear_error(recipe):
+    trainer = Trainer(recipe(steps=1))
+    metrics = trainer.recipe.run_folder / "metrics.jsonl"
+    metrics.unlink()
+    metrics.mkdir()
+    with pytest.raises(TrainingError, match=r"metrics.jsonl' cannot be written.*make room"):
+        trainer.fit()
+    trainer.close()
+
+
+@pytest.mark.slow
+def test_two_processes_in_half_precision_keep_the_noise_levels(recipe, tmp_path):
+    half = {"precision": "bf16"}
+    run(recipe(steps=4, folder=str(tmp_path / "one"), engine=half))
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    made = recipe(steps=4, folder=str(tmp_path / "two"), engine=half | {"sharding": "fsdp"})
+    torchrun(script, write_recipe(made, tmp_path / "sharded.yaml"))
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), abs=8e-4)
+
+
+def test_every_process_names_its_own_damaged_records(recipe):
+    made = recipe()
+    other = Monitor(made, 0, is_main=False, about={})
+    other.skipped(record="clip003", shard="a.tar", reason="damaged")
+    other.skipped(step=2, reason="loss nan", records=[])  # all know it, the first writes it
+    assert [row["record"] for row in read_rows(made.run_folder / "skipped.jsonl")] == ["clip003"]

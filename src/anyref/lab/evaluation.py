@@ -95,7 +95,7 @@ class Protocol:
         files = [Lora(Path(path)).file for path, _ in self.loras]
         adapters = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
         made_with = {"weights": weights, "adapters": adapters, "instrument": INSTRUMENT}
-        return asdict(self) | made_with
+        return json.loads(json.dumps(asdict(self) | made_with))  # as it is read back
 
 
 def make_protocol(

@@ -17,9 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from anyref.errors import MediaError, TrainingError
 from anyref.media import write_atomically
 
 Entry = tuple[dict[str, Tensor], dict[str, str]]
+
+
+class CacheError(TrainingError):
+    """The cache's folder cannot be written; no fault of the sample that was to be kept."""
 
 
 class ContentCache:
@@ -45,13 +50,22 @@ class ContentCache:
             return None
 
     def store(self, key: str, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
-        """Keep tensors under a key."""
+        """Keep tensors under a key.
+
+        Raises:
+            CacheError: when the folder cannot be written.
+        """
         path = self._path(key)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         data = save({name: x.contiguous() for name, x in tensors.items()}, metadata=dict(texts))
-        write_atomically(path, lambda file: file.write(data))
+        try:
+            write_atomically(path, lambda file: file.write(data))
+        except (OSError, MediaError) as error:
+            raise CacheError(
+                f"data.cache {str(self.folder)!r} cannot be written: {error}; make room or choose "
+                "another folder, and start again"
+            ) from error
 
     def _path(self, key: str) -> Path | None:
         return None if self.folder is None else self.folder / key[:2] / f"{key}.safetensors"

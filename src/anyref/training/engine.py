@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map
 
 from anyref.errors import TrainingError
 from anyref.pipelines import parallel
@@ -129,17 +130,26 @@ class Engine:
     def _shard(self, pipe: AnyRefPipeline, parts: Iterable[str]) -> None:
         mesh = init_device_mesh(self.device.type, (self.world,))
         half = torch.bfloat16 if self.options.precision == "bf16" else None
-        policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
+        # a noise level of 8 bits would be another one, so inputs are cast by `_cast_inputs`
+        policy = MixedPrecisionPolicy(
+            param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
         for name in parts:
             part = getattr(pipe, name)
             blocks = part.blocks if name == "transformer" else part.encoder.block
             for block in blocks:
                 fully_shard(block, mesh=mesh, mp_policy=policy)
             fully_shard(part, mesh=mesh, mp_policy=policy)
+            if half is not None:
+                part.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision of one process; sharded parameters bring their own."""
         return nullcontext() if self.world > 1 else self.accelerator.autocast()
+
+    def input_dtype(self, transformer: Any) -> torch.dtype | None:
+        """Of a transformer's inputs; None where mixed precision casts them."""
+        return transformer.dtype if self.options.precision == "no" else None
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of equal shares over all processes."""
@@ -164,6 +174,18 @@ class Engine:
         """Clip the gradients of all processes to a norm; the norm before."""
         norm = nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def _cast_inputs(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments in bfloat16, all but the noise level."""
+
+    def cast(value: Any) -> Any:
+        half = isinstance(value, Tensor) and value.is_floating_point()
+        return value.bfloat16() if half else value
+
+    return args, {k: v if k == "timestep" else tree_map(cast, v) for k, v in kwargs.items()}
 
 
 def quantization(bits: str | None) -> Any:

@@ -157,7 +157,9 @@ class Preparer:
         with self.pipe.encoders, at_work(device, self.pipe.vae, image_encoder):
             latents = self.pipe.encode_video(frames_to_tensor(frames).to(device))[0]
             made = self._condition(drawn, shape)
-        regions, words = self._subjects(made, drawn)
+        _, rows, columns = self.pipe.rules.patch
+        tokens = latents.shape[2] * latents.shape[3] // (rows * columns)
+        regions, words = self._subjects(made, drawn, tokens)
         kwargs = dict(made.transformer_kwargs)
         references = kwargs.pop("reference_hidden_states", [])
         example = Example(
@@ -183,23 +185,29 @@ class Preparer:
         return self.pipe.condition(drawn.references, shape, seed=drawn.seed, **self._placement)
 
     def _subjects(
-        self, made: Conditioning, drawn: Draw
+        self, made: Conditioning, drawn: Draw, tokens: int
     ) -> tuple[Tensor | None, tuple[tuple[int, ...], ...]]:
-        """Where references lie, in tokens, and which text tokens name them."""
-        if not self.with_subjects or made.regions is None:
+        """Where references lie, in tokens of a frame, and which text tokens name them."""
+        if not self.with_subjects:
             return None, ()
+        if made.regions is None:  # references were dropped: nothing lies anywhere
+            return torch.zeros(0, tokens), ()
         length = int(self.pipe.config.max_sequence_length)
         words = subject_tokens(self.pipe.tokenizer, drawn.prompt, drawn.references, length)
         return token_regions(made.regions, self.pipe.rules.patch), words
 
     def _shape(self, packed: PackedSample) -> PixelShape:
-        video, options = packed.record.video, self.options
-        stored = (video.num_frames, video.height, video.width)
-        if options.buckets is None:
-            wanted = (options.num_frames, options.height, options.width)
-            return PixelShape(*(w or s for w, s in zip(wanted, stored, strict=True)))
-        height, width, frames = nearest_bucket(options.buckets, stored)
-        return PixelShape(frames, height, width)
+        video = packed.record.video
+        return clip_shape(self.options, (video.num_frames, video.height, video.width))
+
+
+def clip_shape(options: DataSection, stored: tuple[int, int, int]) -> PixelShape:
+    """What is trained on of a sample with `stored` frames, height and width."""
+    if options.buckets is None:
+        wanted = (options.num_frames, options.height, options.width)
+        return PixelShape(*(w or s for w, s in zip(wanted, stored, strict=True)))
+    height, width, frames = nearest_bucket(options.buckets, stored)
+    return PixelShape(frames, height, width)
 
 
 def nearest_bucket(

@@ -69,8 +69,10 @@ def _save_part(state: dict[str, Tensor], folder: Path) -> None:
 def _write_lora(pipe: AnyRefPipeline, recipe: Recipe) -> Path:
     options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = states.get_model_state_dict(pipe.transformer, options=options)
-    adapter = {
-        name: tensor.float()
+    assert recipe.lora is not None
+    scale = (recipe.lora.alpha or recipe.lora.rank) / recipe.lora.rank
+    adapter = {  # scaled here, for readers disagree on where a file says its alpha
+        name: tensor.float() * (scale if ".lora_B." in name else 1.0)
         for name, tensor in get_peft_model_state_dict(pipe.transformer, state_dict=state).items()
     }
     target = recipe.run_folder / LORA
@@ -87,6 +89,8 @@ def _write_lora(pipe: AnyRefPipeline, recipe: Recipe) -> Path:
 def official_adapter(adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An adapter's tensors under Wan's own module names, as ComfyUI looks them up.
 
+    DoRA's magnitudes (out,) become `dora_scale` (out, 1).
+
     Args:
         adapter: by diffusers module, as `blocks.0.attn1.to_q.lora_A.weight`.
     """
@@ -98,5 +102,9 @@ def official_adapter(adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for name, tensor in adapter.items():
         module, mark, rest = name.partition(".lora_")
-        renamed[f"diffusion_model.{names[module]}{mark}{rest}"] = tensor.contiguous()
+        target = f"diffusion_model.{names[module]}"
+        if rest.startswith("magnitude_vector"):
+            renamed[f"{target}.dora_scale"] = tensor[:, None].contiguous()
+        else:
+            renamed[f"{target}{mark}{rest}"] = tensor.contiguous()
     return renamed

@@ -10,8 +10,8 @@ from math import prod
 from anyref.data.index import BatchOrder, IndexEntry, ShardIndex
 from anyref.errors import AnyRefError, TrainingError
 from anyref.pipelines.base import AnyRefPipeline
-from anyref.request import PixelShape
-from anyref.training.examples import Example, Preparer, sample_key
+from anyref.training.cache import CacheError
+from anyref.training.examples import Example, Preparer, clip_shape, sample_key
 from anyref.training.recipe import Recipe
 
 MAX_SUBSTITUTES = 20
@@ -85,12 +85,12 @@ class Feed:
 
     def _fitting(self, pipe: AnyRefPipeline, frames: int | None) -> int:
         """Samples of the largest clip that come to `recipe.tokens`."""
-        data, entry = self.recipe.data, self.index.entries[0]
-        width, height, count = entry.bucket
-        shape = PixelShape(data.num_frames or count, data.height or height, data.width or width)
-        cells = pipe.rules.latent(shape)
-        grid = (frames or cells.num_frames, cells.height, cells.width)
-        tokens = prod(n // p for n, p in zip(grid, pipe.rules.patch, strict=True))
+        tokens = 0
+        for width, height, count in {entry.bucket for entry in self.index.entries}:
+            cells = pipe.rules.latent(clip_shape(self.recipe.data, (count, height, width)))
+            kept = min(frames or cells.num_frames, cells.num_frames)
+            grid = (kept, cells.height, cells.width)
+            tokens = max(tokens, prod(n // p for n, p in zip(grid, pipe.rules.patch, strict=True)))
         step = self.world * self.recipe.engine.accumulation
         return max(step, (self.recipe.tokens or 0) // tokens // step * step)
 
@@ -136,22 +136,26 @@ class Feed:
         return [self._pool.submit(self._example, i, turn) for i in picks]
 
     def _example(self, number: int, turn: int) -> Example:
-        """The example of a sample, or of the next one like it that can be used."""
-        alike = self._neighbours[number]
+        """The example of a sample, or of the next one like it that can be used.
+
+        A record may fail in one draw only, so each is tried anew: a resumed run must do the same.
+        """
+        alike, reason = self._neighbours[number], ""
         at = alike.index(number)
         for k in range(MAX_SUBSTITUTES):
             chosen = alike[(at + k) % len(alike)]
-            if chosen in self.skipped:
-                continue
             try:
                 return self._prepare(chosen, turn)
+            except CacheError:
+                raise
             except AnyRefError as error:
-                entry = self.index.entries[chosen]
-                self.skipped[chosen] = Skipped(entry.key, entry.shard, str(error))
-                self.on_skip(self.skipped[chosen])
+                entry, reason = self.index.entries[chosen], str(error)
+                skipped = Skipped(entry.key, entry.shard, reason)
+                if self.skipped.setdefault(chosen, skipped) is skipped:
+                    self.on_skip(skipped)
         raise TrainingError(
-            f"{MAX_SUBSTITUTES} records in a row cannot be used, the last: "
-            f"{next(reversed(self.skipped.values())).reason}; check the shards"
+            f"{MAX_SUBSTITUTES} records in a row cannot be used, the last: {reason}; "
+            "check the shards"
         )
 
     def _prepare(self, number: int, turn: int) -> Example:

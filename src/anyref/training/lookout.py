@@ -13,8 +13,9 @@ from anyref.media import open_picture
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.generation import generate
 from anyref.request import Request
+from anyref.training.cache import CacheError
 from anyref.training.draws import Draw, draw
-from anyref.training.engine import Engine
+from anyref.training.engine import ENCODERS, Engine, at_work
 from anyref.training.examples import Example, Preparer, collate, sample_key
 from anyref.training.monitor import Monitor
 from anyref.training.objective import flow_matching_loss
@@ -61,30 +62,31 @@ class Lookout:
                 self._sample(step)
 
     def _validate(self, step: int, texts: Texts) -> dict[float, float]:
-        sums = torch.zeros(len(SIGMAS), device=self.engine.device)
-        count = torch.zeros((), device=self.engine.device)
         examples = self._held_out()
+        device, dtype = self.engine.device, self.engine.input_dtype(self.pipe.transformer)
+        sums = torch.zeros(len(SIGMAS), device=device)
+        count = torch.zeros((), device=device)
         frames = self.recipe.frames_at(max(0, step - 1))
         for first in range(0, len(examples), GROUP):
             numbered = list(enumerate(examples[first : first + GROUP], start=first))
             for batch in collate(numbered, frames):
-                latents = batch.latents.to(self.engine.device)
+                latents = batch.latents.to(device)
                 noise = torch.stack(
                     [
                         torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(p))
                         for p in batch.positions
                     ]
                 ).to(latents)
-                conditioning = batch.conditioning.map(lambda x: x.to(self.engine.device))
+                conditioning = batch.conditioning.map(lambda x: x.to(device, dtype))
                 with self.engine.autocast():
-                    text = texts.encode(batch.texts)
+                    text = texts.encode(batch.texts).to(dtype=dtype)
                     for k, sigma in enumerate(SIGMAS):
                         losses = flow_matching_loss(
                             self.pipe.transformer,
                             latents,
                             conditioning,
                             text,
-                            torch.full((len(latents),), sigma, device=latents.device),
+                            torch.full((len(latents),), sigma, device=device),
                             noise,
                         )
                         sums[k] += losses.sum()
@@ -93,15 +95,39 @@ class Lookout:
         return dict(zip(SIGMAS, means.tolist(), strict=True))
 
     def _held_out(self) -> list[Example]:
-        """Every process holds all held-out clips: sharded passes must be equally many."""
+        """Every process holds all held-out clips: sharded passes must be equally many.
+
+        Raises:
+            TrainingError: when none of them can be used.
+        """
         if self._examples is None:
-            self._examples = []
-            for i in range(self._count(self.recipe.monitor.validation_samples)):
-                packed, seed = self.index.read(i), f"held out/{i}"  # type: ignore[union-attr]
-                key = self.preparer.key(sample_key(packed), seed)
-                found = self.preparer.cached(key)
-                self._examples.append(found or self.preparer.prepare(packed, seed, key))
+            wanted = range(self._count(self.recipe.monitor.validation_samples))
+            made = [self._held_out_example(i) for i in wanted]
+            self._examples = [example for example in made if example is not None]
+            if not self._examples:
+                raise TrainingError(
+                    f"none of {len(made)} samples of monitor.validation_shards can be used, see "
+                    f"skipped.jsonl in {self.recipe.run_folder}; name other shards or none"
+                )
         return self._examples
+
+    def _held_out_example(self, i: int) -> Example | None:
+        """None, on all processes, for one that cannot be used on any."""
+        entry, seed = self.index.entries[i], f"held out/{i}"  # type: ignore[union-attr]
+        made, reason = None, "another process cannot use it"
+        try:
+            packed = self.index.read(i)  # type: ignore[union-attr]
+            key = self.preparer.key(sample_key(packed), seed)
+            made = self.preparer.cached(key) or self.preparer.prepare(packed, seed, key)
+        except CacheError:
+            raise
+        except AnyRefError as error:
+            reason = str(error)
+        if not self.engine.most(int(made is None)):
+            return made
+        if self.engine.is_main:
+            self.monitor.skipped(record=entry.key, shard=entry.shard, reason=reason)
+        return None
 
     def _count(self, wanted: int) -> int:
         return min(wanted, len(self.index or ()))
@@ -110,8 +136,12 @@ class Lookout:
         for i in range(self._count(self.recipe.monitor.samples)):
             packed = self.index.read(i)  # type: ignore[union-attr]
             drawn = draw(packed, self.recipe.data, f"sample/{i}")
+            request = _request(drawn, self._delivered(step), i)
+            encoders = [getattr(self.pipe, name, None) for name in ENCODERS]
             try:
-                made = generate(self.pipe, _request(drawn, self._delivered(step), i))
+                # the next step's samples are being encoded meanwhile, with the same VAE
+                with self.pipe.encoders, at_work(self.pipe.transformer.device, *encoders):
+                    made = generate(self.pipe, request)
             except AnyRefError as error:
                 raise TrainingError(f"sample {packed.record.id!r}: {error}") from error
             pictures = [open_picture(p) for r in drawn.references for p in r.images]

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from anyref import __version__
+from anyref.errors import TrainingError
 from anyref.media import frame_sheet, save_picture, write_atomically, write_video
 from anyref.training.recipe import Recipe
 
@@ -51,9 +52,9 @@ class Monitor:
         self._by_sigma = torch.zeros(2, SIGMA_BUCKETS)
         self._since, self._clips = time.monotonic(), 0
         self._first, self._start = step, time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
         if not is_main:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         _write(self.folder / RECIPE, recipe.to_yaml())
         _write(self.folder / RUN, json.dumps(_versions() | dict(about), indent=1))
         keep = [row for row in read_rows(self.folder / METRICS) if row["step"] <= step]
@@ -148,8 +149,8 @@ class Monitor:
         self.writer.add_image(f"samples/{number}", np.asarray(sheet), step, dataformats="HWC")
 
     def skipped(self, **row: Any) -> None:
-        """A record or a step that was left out, and why."""
-        if self.is_main:
+        """A record, of this process's part, or a step, of all, that was left out, and why."""
+        if self.is_main or "record" in row:
             self._append(SKIPPED, row)
         words = "  ".join(f"{name} {value}" for name, value in row.items())
         self.console.print(f"[yellow]left out:[/] {words}", highlight=False)
@@ -159,8 +160,13 @@ class Monitor:
         self.console.print(text, highlight=False)
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"{str(self.folder / name)!r} cannot be written: {error}; make room and start again"
+            ) from error
 
     def close(self) -> None:
         """Flush TensorBoard."""

@@ -54,16 +54,18 @@ def make_optimisers(
         except ImportError as error:
             raise TrainingError(NO_BITSANDBYTES) from error
         return [AdamW8bit(rest, lr=options.learning_rate, **shared)]
-    adamw = torch.optim.AdamW(rest, lr=options.learning_rate, foreach=True, **shared)
-    if not matrices:
-        return [adamw]
-    muon = torch.optim.Muon(
-        matrices,
-        lr=options.muon_rate or options.learning_rate,
-        weight_decay=options.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    return [adamw, muon]
+    made: list[torch.optim.Optimizer] = []
+    if rest:
+        made.append(torch.optim.AdamW(rest, lr=options.learning_rate, foreach=True, **shared))
+    if matrices:
+        muon = torch.optim.Muon(
+            matrices,
+            lr=options.muon_rate or options.learning_rate,
+            weight_decay=options.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        made.append(muon)
+    return made
 
 
 class Schedule:
@@ -73,14 +75,19 @@ class Schedule:
         self, optimisers: Sequence[torch.optim.Optimizer], steps: int, options: OptimSection
     ) -> None:
         self.steps, self.options = steps, options
-        self._groups = [(g, g["lr"]) for o in optimisers for g in o.param_groups]
+        self.optimisers = tuple(optimisers)
+        self._peaks = [g["lr"] for g in self.groups()]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The groups as they are now: an optimiser that loads a state makes new ones."""
+        return [group for optimiser in self.optimisers for group in optimiser.param_groups]
 
     def set(self, step: int) -> float:
         """Set every group's rate for a step; the first group's."""
-        fraction = rate_at(step, self.steps, self.options)
-        for group, peak in self._groups:
+        fraction, groups = rate_at(step, self.steps, self.options), self.groups()
+        for group, peak in zip(groups, self._peaks, strict=True):
             group["lr"] = peak * fraction
-        return float(self._groups[0][0]["lr"])
+        return float(groups[0]["lr"])
 
 
 class WeightAverage:

@@ -61,9 +61,9 @@ class DataSection(Section):
     buckets: tuple[tuple[Count, Count, Count], ...] | None = None
     """(height, width, frames) choices, instead of one size; each sample takes the nearest."""
     min_references: Annotated[int, Field(ge=0)] = 1
-    """Fewest subjects of a sample that are drawn as references."""
+    """Samples with fewer subjects are left out."""
     max_references: Count = 3
-    """Most subjects of a sample that are drawn as references."""
+    """Most subjects that are drawn of a sample; all of them where it has fewer."""
     kinds: tuple[ReferenceKind, ...] | None = None
     """Kinds of references that are used; null uses all."""
     views: Count = 1
@@ -81,7 +81,7 @@ class DataSection(Section):
     cache: Path | None = None
     """Folder of latents and text embeddings by content; null encodes on the fly."""
     workers: Annotated[int, Field(ge=0)] = 2
-    """Processes that read and decode samples; 0 reads in the training process."""
+    """Threads that read, decode and encode samples one step ahead; 0 is 1."""
 
     @model_validator(mode="after")
     def _consistent(self) -> DataSection:

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict as states
 
@@ -145,19 +146,24 @@ class Trainer:
             late = bool(self.engine.most(int(late)))
             ended = late or self.step == recipe.steps
             if self.step % recipe.monitor.log_every == 0 or ended:
-                left_out = {
-                    "skipped_records": len(self.feed.skipped),
-                    "truncated_captions": self.texts.truncated,
-                }
-                self.monitor.log(self.step, rate, left_out)
+                self.monitor.log(self.step, rate, self._counts())
             if self.step % recipe.checkpoints.every == 0 or ended:
                 self.save()
                 saved = self.step
             self._look(ended)
-            if late:
+            if late and self.step < recipe.steps:
                 return
         if saved < self.step or self.step == recipe.steps:
             self._export()
+
+    def _counts(self) -> dict[str, float]:
+        """What was left out so far, on all processes."""
+        counts = {
+            "skipped_records": len(self.feed.skipped),
+            "truncated_captions": self.texts.truncated,
+        }
+        sums = self.engine.sum(torch.tensor([*counts.values()], device=self.engine.device))
+        return dict(zip(counts, sums.tolist(), strict=True))
 
     def _advance(self) -> float:
         """One step; its learning rate."""
@@ -165,6 +171,7 @@ class Trainer:
         rate = self.schedule.set(step)
         with self._timed("data"):
             examples = self.feed.examples(step)
+        torch.manual_seed(self._seed(step, -self.engine.rank))  # for dropout inside the network
         with self._timed("model"):
             loss, sigmas, losses = self._gradients(step, examples)
             norm = self.engine.clip(self.parameters, self.recipe.optim.clip_norm)
@@ -224,11 +231,10 @@ class Trainer:
 
     def _losses(self, step: int, batch: Batch, sigmas: Tensor) -> Tensor:
         """(B,) loss of each clip of a batch."""
-        device = self.engine.device
+        device, dtype = self.engine.device, self.engine.input_dtype(self.pipe.transformer)
         noise, texts, words = [], [], []
         for position, text, named in zip(batch.positions, batch.texts, batch.words, strict=True):
-            seed = (self.recipe.seed * STEP_STRIDE + step) * POSITION_STRIDE + position + 1
-            generator = torch.Generator().manual_seed(seed % 2**63)
+            generator = torch.Generator().manual_seed(self._seed(step, position + 1))
             kept = torch.rand((), generator=generator) >= self.recipe.data.text_dropout
             texts.append(text if kept else "")
             words.append(named if kept else ((),) * len(named))
@@ -242,12 +248,16 @@ class Trainer:
             return flow_matching_loss(
                 self.pipe.transformer,
                 batch.latents.to(device),
-                conditioning.map(lambda x: x.to(device)),
-                self.texts.encode(texts),
+                conditioning.map(lambda x: x.to(device, dtype)),
+                self.texts.encode(texts).to(dtype=dtype),
                 sigmas,
                 torch.stack(noise).to(device),
                 weight / weight.mean(dim=(1, 2, 3, 4), keepdim=True),
             )
+
+    def _seed(self, step: int, number: int) -> int:
+        """Of draw number `number` in a step."""
+        return ((self.recipe.seed * STEP_STRIDE + step) * POSITION_STRIDE + number) % 2**63
 
     def _subjects(
         self, batch: Batch, words: Sequence[Sequence[Sequence[int]]], how: Disentanglement
@@ -334,6 +344,7 @@ class Trainer:
         path = checkpoint.newest(self.recipe.run_folder / CHECKPOINTS)
         if path is None:
             return
+        chosen = [{k: v for k, v in g.items() if k != "params"} for g in self.schedule.groups()]
         tensors = self._tensors()
         notes = checkpoint.load(path, tensors)
         if notes["fingerprint"] != fingerprint:
@@ -346,14 +357,22 @@ class Trainer:
         states.set_optimizer_state_dict(
             self.learning, self.optimisers, tensors["optimisers"], options=options
         )
+        for group, settings in zip(self.schedule.groups(), chosen, strict=True):
+            group.update(settings)  # the recipe's, not the checkpoint's
         if self.average is not None:
             self.average.load_state_dict(tensors["average"])
         self.step, self._norms = notes["step"], notes["norms"]
         self._skipped_in_a_row = notes["skipped_in_a_row"]
 
     def _export(self) -> None:
-        with self._averaged():
-            where = export.write(self.pipe, self.recipe)
+        try:
+            with self._averaged():
+                where = export.write(self.pipe, self.recipe)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"trained weights cannot be written to {str(self.recipe.run_folder)!r}: {error}; "
+                "the last checkpoint is whole, make room and start again"
+            ) from error
         self.monitor.say(f"trained weights in {where}")
 
     @contextmanager
