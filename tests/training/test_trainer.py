@@ -1,15 +1,8 @@
-"""Runs at toy size: resumed, sharded and broken ones."""
+"""Runs at toy size: resumed and broken ones."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +11,9 @@ from anyref.errors import TrainingError
 from anyref.training import checkpoint
 from anyref.training.monitor import Monitor, read_rows
 from anyref.training.trainer import Trainer, run
+from runs import curve
 
 FAMILIES = ("magref", "kaleido")
-
-
-def curve(folder):
-    rows = [row for row in read_rows(Path(folder) / "metrics.jsonl") if "loss" in row]
-    return {row["step"]: row["loss"] for row in rows}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -208,100 +197,6 @@ def test_validation_and_samples_are_written(recipe, shards, family):
     assert (made.run_folder / "samples" / "step-00000004-0.png").stat().st_size > 0
 
 
-SHARDED = """
-import json, sys
-import torch
-from torch.distributed.tensor import DTensor
-from anyref.training.recipe import load_recipe
-from anyref.training.trainer import Trainer
-trainer = Trainer(load_recipe(sys.argv[1]))
-assert all(isinstance(p, DTensor) for p in trainer.parameters)
-trainer.fit()
-trainer.close()
-"""
-
-
-def write_recipe(made, path):
-    path.write_text(made.to_yaml())
-    return path
-
-
-def torchrun(script, *arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    errors = [line for line in done.stderr.splitlines() if "Error" in line]
-    assert done.returncode == 0, errors or done.stderr[-4000:]
-
-
-@pytest.mark.parametrize(
-    ("family", "count"),
-    [
-        ("kaleido", 6),
-        pytest.param("magref", 200, marks=pytest.mark.slow),
-        pytest.param("kaleido", 200, marks=pytest.mark.slow),
-    ],
-)
-def test_two_processes_give_the_curve_of_one(recipe, tmp_path, family, count):
-    steps = {"steps": count, "checkpoints": {"every": 100}}
-    run(recipe(family, folder=str(tmp_path / "one"), **steps))
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    sharded = recipe(family, folder=str(tmp_path / "two"), engine={"sharding": "fsdp"}, **steps)
-    torchrun(script, write_recipe(sharded, tmp_path / "sharded.yaml"))
-    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
-    assert len(one) == count
-    assert max(abs(one[step] - two[step]) for step in one) < 1e-4
-
-
-def test_a_run_of_two_processes_goes_on_with_one(recipe, tmp_path):
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    whole = recipe(steps=6, folder=str(tmp_path / "whole"))
-    run(whole)
-    halves = recipe(steps=3, folder=str(tmp_path / "run"), engine={"sharding": "fsdp"})
-    torchrun(script, write_recipe(halves, tmp_path / "sharded.yaml"))
-    run(recipe(steps=6, folder=str(tmp_path / "run")))
-    assert curve(tmp_path / "run") == pytest.approx(curve(tmp_path / "whole"), rel=1e-4)
-
-
-RUN = """
-import sys
-from anyref.training.recipe import load_recipe
-from anyref.training.trainer import run
-run(load_recipe(sys.argv[1]))
-"""
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_kill_at_a_random_step_and_resume_give_the_identical_curve(recipe, tmp_path, family):
-    options = {"steps": 30, "checkpoints": {"every": 4}}
-    run(recipe(family, folder=str(tmp_path / "whole"), **options))
-    script = tmp_path / "run.py"
-    script.write_text(textwrap.dedent(RUN))
-    made = recipe(family, folder=str(tmp_path / "run"), **options)
-    command = [sys.executable, str(script), str(write_recipe(made, tmp_path / "r.yaml"))]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    wanted = 5 + time.time_ns() % 15
-    while len(read_rows(metrics)) < wanted:
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    run(made)
-    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
-
-
 def test_disentanglement_changes_the_loss_of_magref_and_is_refused_for_kaleido(recipe, tmp_path):
     run(recipe("magref", steps=2, folder=str(tmp_path / "without")))
     with_it = {"objective": {"disentangle": {"alpha": 2.0}}}
@@ -339,19 +234,6 @@ def test_every_reference_of_a_sample_changes_its_loss(recipe, make_sample, tmp_p
         run(recipe(family, steps=1, batch=1, data=data, folder=str(folder / "run")))
         losses |= set(curve(folder / "run").values())
     assert len(losses) == 4
-
-
-@pytest.mark.slow
-def test_a_lora_learns_on_two_processes_as_on_one(recipe, tmp_path):
-    lora = {"lora": {"rank": 2}, "steps": 6}
-    run(recipe(folder=str(tmp_path / "one"), **lora))
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    made = recipe(folder=str(tmp_path / "two"), engine={"sharding": "fsdp"}, **lora)
-    torchrun(script, write_recipe(made, tmp_path / "sharded.yaml"))
-    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-4)
-    names = [p.name for p in sorted((tmp_path / "two" / "lora").iterdir())]
-    assert names == ["comfyui.safetensors", "pytorch_lora_weights.safetensors"]
 
 
 def test_runs_of_other_precisions_follow_each_other_in_one_process(recipe, tmp_path):
@@ -434,17 +316,6 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(recipe):
     with pytest.raises(TrainingError, match=r"metrics.jsonl' cannot be written.*make room"):
         trainer.fit()
     trainer.close()
-
-
-@pytest.mark.slow
-def test_two_processes_in_half_precision_keep_the_noise_levels(recipe, tmp_path):
-    half = {"precision": "bf16"}
-    run(recipe(steps=4, folder=str(tmp_path / "one"), engine=half))
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    made = recipe(steps=4, folder=str(tmp_path / "two"), engine=half | {"sharding": "fsdp"})
-    torchrun(script, write_recipe(made, tmp_path / "sharded.yaml"))
-    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), abs=8e-4)
 
 
 def test_every_process_names_its_own_damaged_records(recipe):
