@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 
+import tiny
 from anyref.errors import PromptError, ReferencesError, RequestError, SizeError
 from anyref.request import (
     PixelShape,

@@ -6,9 +6,9 @@ import copy
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from anyref.errors import RequestError
 from anyref.models.disentanglement import (
     Disentanglement,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import types
 
 import pytest
-import tiny
 import torch
 from diffusers import WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
 
+import tiny
 from anyref.pipelines.solvers import set_official_timesteps
 
 

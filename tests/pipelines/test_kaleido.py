@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from PIL import Image
 
+import tiny
 from anyref import Reference
 from anyref.errors import ReferencesError, SizeError
 from anyref.models.positions import ReferenceRotaryPosEmbed

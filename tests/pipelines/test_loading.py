@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
+import tiny
 from anyref import Reference, Request, generate, load_pipeline
 from anyref.errors import ModelError, PromptError, RequestError
 from anyref.pipelines.generation import check_request

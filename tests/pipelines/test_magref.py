@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 
+import tiny
 from anyref import Reference, Request, generate
 from anyref.errors import PromptError, ReferencesError, RequestError
 from anyref.models.disentanglement import Disentanglement

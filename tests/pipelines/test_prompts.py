@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+import tiny
 from anyref.errors import ModelError, PromptError, ReferencesError
 from anyref.pipelines.prompts import subject_spans, subject_tokens
 from anyref.request import Reference, resolve_mentions

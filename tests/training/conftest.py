@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from anyref.data.record import Caption, Sample, SampleReference, Video
 from anyref.data.shards import PackedSample, ShardWriter
 from anyref.media import encode_video

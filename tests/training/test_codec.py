@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from anyref.errors import TrainingError
 from anyref.models.presets import PATCH, tiny_codec
 from anyref.training.codec import (

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from anyref.errors import TrainingError
 from anyref.request import PixelShape
 from anyref.training.cache import ContentCache

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 
+import tiny
 from anyref.data.index import ShardIndex
 from anyref.data.shards import ShardWriter
 from anyref.errors import TrainingError

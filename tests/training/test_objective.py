@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from anyref.pipelines.conditioning import Conditioning
 from anyref.training.objective import flow_matching_loss, resolution_shift, sample_sigmas
 from anyref.training.recipe import ObjectiveSection

@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-import tiny
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import tiny
 from anyref import Reference
 from anyref.models.disentanglement import Disentanglement, SubjectRegions
 from anyref.pipelines.conditioning import Conditioning
