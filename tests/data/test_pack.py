@@ -57,6 +57,12 @@ def test_a_clip_is_packed_with_its_caption_and_every_picture(clips, tmp_path):
     assert np.abs(found.astype(int) - frames()).max() < 8
 
 
+def test_one_video_under_two_prompts_is_two_samples(clips, tmp_path):
+    listing = clips({}, {"prompt": "@fido sleeps in a park"})
+    assert pack_clips(listing, tmp_path / "out") == 2
+    assert len({sample.record.id for sample in read(tmp_path / "out")}) == 2
+
+
 def test_frames_are_chosen_for_another_rate_and_length(clips, tmp_path):
     pack_clips(clips({}), tmp_path / "out", fps=4, num_frames=5)
     (sample,) = read(tmp_path / "out")

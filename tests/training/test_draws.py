@@ -34,6 +34,22 @@ def test_the_words_of_a_reference_left_out_stay_in_the_caption(make_sample):
     assert chosen == {"fox", "owl", "elk"}
 
 
+@pytest.mark.parametrize(
+    ("limits", "counts"),
+    [
+        ({}, {3}),
+        ({"fewer_references": 0.5}, {1, 2, 3}),
+        ({"fewer_references": 1.0}, {1, 2}),
+        ({"fewer_references": 1.0, "min_references": 2}, {2}),
+        ({"fewer_references": 1.0, "max_references": 2}, {1}),
+        ({"fewer_references": 1.0, "min_references": 3}, {3}),
+    ],
+)
+def test_how_many_references_is_drawn_within_the_limits(make_sample, limits, counts):
+    drawn = {len(draw(make_sample(0), options(**limits), str(k)).references) for k in range(40)}
+    assert drawn == counts
+
+
 def test_a_seed_decides_everything(make_sample):
     one, same, other = (
         draw(make_sample(0), options(shuffle=True, max_references=2), seed)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from anyref.errors import TrainingError
+from anyref.media import read_video
 from anyref.training import checkpoint
+from anyref.training.checkpoint import sole_run
 from anyref.training.monitor import Monitor, read_rows
 from anyref.training.trainer import Trainer, run
 from runs import curve
@@ -204,6 +206,41 @@ def test_disentanglement_changes_the_loss_of_magref_and_is_refused_for_kaleido(r
     assert curve(tmp_path / "without")[1] != curve(tmp_path / "with")[1]
     with pytest.raises(TrainingError, match="no effect on a KaleidoPipeline"):
         Trainer(recipe("kaleido", **with_it))
+
+
+def test_held_out_losses_are_those_of_the_objective_with_disentanglement(recipe, shards, tmp_path):
+    monitor = {"validate_every": 1, "validation_shards": [str(shards)], "samples": 1}
+    held_out = set()
+    for alpha in (0.0, 2.0):
+        made = recipe(
+            "magref",
+            steps=1,
+            folder=str(tmp_path / str(alpha)),
+            monitor=monitor | {"sample_every": 1},
+            objective={"disentangle": {"alpha": alpha}},
+            optim={"learning_rate": 1e-12},
+        )
+        run(made)
+        rows = read_rows(made.run_folder / "metrics.jsonl")
+        held_out |= {row["validation"] for row in rows if "validation" in row}
+    assert len(held_out) == 2
+
+
+def test_samples_have_the_size_that_is_trained_on(recipe, shards):
+    monitor = {"validate_every": 0, "sample_every": 1, "samples": 1}
+    data = {"height": 16, "width": 48, "num_frames": 5}
+    made = recipe(steps=1, data=data, monitor=monitor | {"validation_shards": [str(shards)]})
+    run(made)
+    frames, _ = read_video(made.run_folder / "samples" / "step-00000001-0.mp4")
+    assert frames.shape[:3] == (5, 16, 48)
+
+
+def test_a_second_run_in_a_folder_at_work_is_refused(recipe):
+    made = recipe(steps=1)
+    with sole_run(made.run_folder), pytest.raises(TrainingError, match="another run is at work"):
+        run(made)
+    run(made)
+    assert len(curve(made.run_folder)) == 1
 
 
 def test_a_dropped_caption_names_nobody(recipe, tmp_path):

@@ -135,7 +135,7 @@ def _pack(line: _Line, fps: float | None, num_frames: int | None, split: Split) 
     described = list(_references(line.request.references, spans))
     count, height, width = frames.shape[:3]
     record = Sample(
-        id=sample_id(str(line.video.resolve()), 0, count, (0, 0, width, height)),
+        id=sample_id(f"{line.video.resolve()}\n{text}", 0, count, (0, 0, width, height)),
         source_key=line.video.name,
         video=Video(end=count, fps=rate, num_frames=count, width=width, height=height),
         captions=(Caption(text=text, kind="given"),),

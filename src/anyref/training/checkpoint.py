@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -22,6 +24,31 @@ from anyref.errors import TrainingError
 from anyref.pipelines import parallel
 
 PREFIX, PARTIAL, NOTES = "step-", "partial-", "notes.json"
+LOCK = ".lock"
+
+
+@contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Hold a run folder against a second run; a killed run lets go of it.
+
+    Raises:
+        TrainingError: when another run holds it.
+    """
+    if int(os.environ.get("RANK", "0")):  # the first process holds it for all
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise TrainingError(
+            f"another run is at work in {str(folder)!r}; wait for it, stop it, or choose another "
+            "folder"
+        ) from error
+    except OSError as error:
+        raise TrainingError(f"run folder {str(folder)!r} cannot be used: {error}") from error
+    with lock:
+        yield
 
 
 def newest(folder: Path) -> Path | None:

@@ -55,7 +55,7 @@ def draw(packed: PackedSample, options: DataSection, seed: str) -> Draw:
             f"sample {packed.record.id!r} has {len(entities)} usable references, "
             f"min_references is {options.min_references}; lower it or filter the shards"
         )
-    kept = sorted(rng.sample(range(len(entities)), min(len(entities), options.max_references)))
+    kept = sorted(rng.sample(range(len(entities)), _how_many(len(entities), options, rng)))
     if rng.random() < options.reference_dropout:
         kept = []
     chosen = [entities[i] for i in kept]
@@ -72,6 +72,14 @@ def draw(packed: PackedSample, options: DataSection, seed: str) -> Draw:
     if options.shuffle:
         rng.shuffle(references)
     return Draw(tuple(references), prompt, tuple(map(tuple, tracks)), rng.getrandbits(32))
+
+
+def _how_many(available: int, options: DataSection, rng: random.Random) -> int:
+    most = min(available, options.max_references)
+    least = max(1, options.min_references)
+    if most > least and rng.random() < options.fewer_references:
+        return rng.randint(least, most - 1)
+    return most
 
 
 def _entities(record: Sample, options: DataSection) -> list[list[int]]:

@@ -17,7 +17,13 @@ from torch.nn import functional as F
 
 from anyref.data.shards import PackedSample
 from anyref.errors import TrainingError
-from anyref.models.disentanglement import token_regions
+from anyref.models.disentanglement import (
+    Disentanglement,
+    SubjectRegions,
+    pooling_weights,
+    stack_subjects,
+    token_regions,
+)
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.prompts import subject_tokens
@@ -353,3 +359,23 @@ def _stack(group: Sequence[tuple[int, Example]], num_frames: int | None) -> Batc
         regions=tuple(example.regions for _, example in group),
         words=tuple(example.words for _, example in group),
     )
+
+
+def subject_regions(
+    batch: Batch, words: Sequence[Sequence[Sequence[int]]], length: int, how: Disentanglement
+) -> SubjectRegions:
+    """What disentanglement needs of a batch.
+
+    Args:
+        words: text tokens of each subject of each clip, empty where the caption was dropped.
+        length: tokens that the text encoder reads.
+
+    Raises:
+        TrainingError: when the batch was encoded without regions.
+    """
+    samples = []
+    for regions, named in zip(batch.regions, words, strict=True):
+        if regions is None:
+            raise TrainingError("regions are missing from the cache; remove data.cache")
+        samples.append((regions, pooling_weights(named, length, how.pooling)))
+    return stack_subjects(samples, how)

@@ -5,18 +5,29 @@ Axes: B batch.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from anyref.data.index import ShardIndex
+from anyref.data.record import Video
 from anyref.errors import AnyRefError, TrainingError
 from anyref.media import open_picture
+from anyref.models.disentanglement import Disentanglement
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.generation import generate
 from anyref.request import Request
 from anyref.training.cache import CacheError
 from anyref.training.draws import Draw, draw
 from anyref.training.engine import ENCODERS, Engine, at_work
-from anyref.training.examples import Example, Preparer, collate, sample_key
+from anyref.training.examples import (
+    Example,
+    Preparer,
+    clip_shape,
+    collate,
+    sample_key,
+    subject_regions,
+)
 from anyref.training.monitor import Monitor
 from anyref.training.objective import flow_matching_loss
 from anyref.training.recipe import Recipe
@@ -36,9 +47,10 @@ class Lookout:
         preparer: Preparer,
         engine: Engine,
         monitor: Monitor,
+        disentangle: Disentanglement | None,
     ) -> None:
         self.recipe, self.pipe, self.preparer = recipe, pipe, preparer
-        self.engine, self.monitor = engine, monitor
+        self.engine, self.monitor, self.disentangle = engine, monitor, disentangle
         shards = recipe.monitor.validation_shards
         self.index = ShardIndex.open(shards) if shards else None
         self._examples: list[Example] | None = None
@@ -77,7 +89,12 @@ class Lookout:
                         for p in batch.positions
                     ]
                 ).to(latents)
-                conditioning = batch.conditioning.map(lambda x: x.to(device, dtype))
+                conditioning = batch.conditioning
+                if self.disentangle is not None:
+                    how = self.disentangle
+                    subjects = subject_regions(batch, batch.words, texts.length, how)
+                    conditioning = replace(conditioning, subjects=subjects)
+                conditioning = conditioning.map(lambda x: x.to(device, dtype))
                 with self.engine.autocast():
                     text = texts.encode(batch.texts).to(dtype=dtype)
                     for k, sigma in enumerate(SIGMAS):
@@ -136,9 +153,9 @@ class Lookout:
         for i in range(self._count(self.recipe.monitor.samples)):
             packed = self.index.read(i)  # type: ignore[union-attr]
             drawn = draw(packed, self.recipe.data, f"sample/{i}")
-            request = _request(drawn, self._delivered(step), i)
             encoders = [getattr(self.pipe, name, None) for name in ENCODERS]
             try:
+                request = self._request(drawn, packed.record.video, step, i)
                 # the next step's samples are being encoded meanwhile, with the same VAE
                 with self.pipe.encoders, at_work(self.pipe.transformer.device, *encoders):
                     made = generate(self.pipe, request)
@@ -147,16 +164,23 @@ class Lookout:
             pictures = [open_picture(p) for r in drawn.references for p in r.images]
             self.monitor.sample(step, i, made.frames, made.fps, pictures, drawn.prompt)
 
-    def _delivered(self, step: int) -> int | None:
-        """Frames of a sample: of the curriculum's stage where that is shorter than a clip."""
-        latent = self.recipe.frames_at(max(0, step - 1))
-        if latent is None:
-            return None
-        rules = self.pipe.rules
-        return max(1, (latent - 1) * rules.temporal + 1 - rules.lead_frames)
+    def _request(self, drawn: Draw, video: Video, step: int, seed: int) -> Request:
+        """A held-out clip's request, at the size and length that this step trained on.
 
-
-def _request(drawn: Draw, num_frames: int | None, seed: int) -> Request:
-    return Request(
-        prompt=drawn.prompt, references=drawn.references, num_frames=num_frames, seed=seed
-    )
+        Disentanglement acts at the recipe's strength, with the default choices.
+        """
+        shape = clip_shape(self.recipe.data, (video.num_frames, video.height, video.width))
+        rules, latent = self.pipe.rules, self.recipe.frames_at(max(0, step - 1))
+        frames = shape.num_frames
+        if latent is not None:
+            frames = min(frames, (latent - 1) * rules.temporal + 1)
+        named = any(reference.name for reference in drawn.references)
+        return Request(
+            prompt=drawn.prompt,
+            references=drawn.references,
+            height=shape.height,
+            width=shape.width,
+            num_frames=max(1, frames - rules.lead_frames),
+            disentangle=self.disentangle.alpha if self.disentangle and named else None,
+            seed=seed,
+        )

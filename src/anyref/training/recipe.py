@@ -64,6 +64,8 @@ class DataSection(Section):
     """Samples with fewer subjects are left out."""
     max_references: Count = 3
     """Most subjects that are drawn of a sample; all of them where it has fewer."""
+    fewer_references: Share = 0.0
+    """Probability of drawing any smaller number instead, down to min_references but at least 1."""
     kinds: tuple[ReferenceKind, ...] | None = None
     """Kinds of references that are used; null uses all."""
     views: Count = 1
@@ -101,8 +103,8 @@ class DataSection(Section):
 class Disentangle(Section):
     """Subject disentanglement (MAGREF paper, equation 6); the paper leaves these choices open."""
 
-    alpha: NotNegative = 0.1
-    """Strength."""
+    alpha: Annotated[float, Field(ge=0, le=10)] = 0.1
+    """Strength; sample videos are made with it and the default choices."""
     pooling: Literal["mean", "sum"] = "mean"
     """How the values of several tokens of one word combine."""
     where: Literal["after", "before"] = "after"

@@ -48,7 +48,12 @@ class Texts:
         key = content_key(self._context, text)
         found = self.cache.load(key)
         if found is None:
-            with at_work(self.pipe.transformer.device, self.pipe.text_encoder):
+            device = self.pipe.transformer.device
+            # what is remembered must not depend on the precision of the step that asked first
+            with (
+                torch.autocast(device.type, enabled=False),
+                at_work(device, self.pipe.text_encoder),
+            ):
                 made = self._embed([text])[0]
             self.cache.store(key, {"text": made.cpu()}, {})
             return made

@@ -22,18 +22,13 @@ from torch.distributed.checkpoint import state_dict as states
 
 from anyref.data.index import ShardIndex
 from anyref.errors import TrainingError
-from anyref.models.disentanglement import (
-    Disentanglement,
-    SubjectRegions,
-    pooling_weights,
-    stack_subjects,
-)
+from anyref.models.disentanglement import Disentanglement
 from anyref.pipelines import parallel
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.training import checkpoint, export
 from anyref.training.cache import ContentCache
 from anyref.training.engine import Engine
-from anyref.training.examples import Batch, Example, Preparer, collate
+from anyref.training.examples import Batch, Example, Preparer, collate, subject_regions
 from anyref.training.feed import Feed, Skipped
 from anyref.training.lookout import Lookout
 from anyref.training.monitor import Monitor
@@ -64,12 +59,17 @@ def disentanglement(options: ObjectiveSection, pipe: AnyRefPipeline) -> Disentan
 
 
 def run(recipe: Recipe) -> None:
-    """Train what the recipe says, or go on where the run folder stopped."""
-    trainer = Trainer(recipe)
-    try:
-        trainer.fit()
-    finally:
-        trainer.close()
+    """Train what the recipe says, or go on where the run folder stopped.
+
+    Raises:
+        TrainingError: or another AnyRefError, also when another run is at work in the folder.
+    """
+    with checkpoint.sole_run(recipe.run_folder):
+        trainer = Trainer(recipe)
+        try:
+            trainer.fit()
+        finally:
+            trainer.close()
 
 
 class Trainer:
@@ -109,7 +109,9 @@ class Trainer:
             world=self.engine.world,
             on_skip=self._left_out,
         )
-        self.lookout = Lookout(recipe, self.pipe, preparer, self.engine, self.monitor)
+        self.lookout = Lookout(
+            recipe, self.pipe, preparer, self.engine, self.monitor, self.disentangle
+        )
 
     def _about(self, index: ShardIndex) -> dict[str, Any]:
         return {
@@ -242,7 +244,7 @@ class Trainer:
         weight = 1 + self.recipe.objective.subject_weight * batch.subject.to(device)
         conditioning = batch.conditioning
         if self.disentangle is not None:
-            subjects = self._subjects(batch, words, self.disentangle)
+            subjects = subject_regions(batch, words, self.texts.length, self.disentangle)
             conditioning = replace(conditioning, subjects=subjects)
         with self.engine.autocast():
             return flow_matching_loss(
@@ -258,17 +260,6 @@ class Trainer:
     def _seed(self, step: int, number: int) -> int:
         """Of draw number `number` in a step."""
         return ((self.recipe.seed * STEP_STRIDE + step) * POSITION_STRIDE + number) % 2**63
-
-    def _subjects(
-        self, batch: Batch, words: Sequence[Sequence[Sequence[int]]], how: Disentanglement
-    ) -> SubjectRegions:
-        """Regions and words of a batch; a dropped caption names nothing."""
-        samples = []
-        for regions, named in zip(batch.regions, words, strict=True):
-            if regions is None:
-                raise TrainingError("regions are missing from the cache; remove data.cache")
-            samples.append((regions, pooling_weights(named, self.texts.length, how.pooling)))
-        return stack_subjects(samples, how)
 
     def _is_sound(self, step: int, loss: float, norm: float) -> bool:
         """Whether a step may count; reports one that may not.
