@@ -1,11 +1,11 @@
-"""Sheets for people: which of five pictures is the subject, and where does it move?
+"""Sheets for people: which of six pictures are in the video, and where does each of them move?
 
     python benchmarks/fresh_eyes.py tiny-magref benchmarks/fresh_eyes
 
-Ten held-out clips, seeds fixed: subjects of the test split, places of the test and validation
-splits, of both only what may be shown here (MIT, CC0, CC BY, public domain; examples/LICENSES.md).
-A sheet shows nine frames above five numbered candidates: the subject and four other test subjects.
-Answers lie beside the sheets in answers.json; look at them afterwards only.
+Ten held-out clips, seeds fixed, one and two subjects by turns: subjects of the test split, places
+of the test and validation splits, of both only what may be shown here (MIT, CC0, CC BY, public
+domain; examples/LICENSES.md). A sheet shows nine frames above six numbered candidates: the clip's
+subjects and other test subjects. Answers lie beside the sheets in answers.json; look at them last.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
@@ -26,7 +27,7 @@ from anyref.lab.world import World, compose
 from anyref.media import frame_sheet, letterbox, on_white, save_picture
 
 FREE_LICENCES = ("CC0", "CC-BY-4", "public domain")
-SHEETS, CANDIDATES, CELL = 10, 5, 128
+SHEETS, CANDIDATES, FRAMES, CELL = 10, 6, 9, 96
 
 
 def candidates_row(pictures: list[Image.Image]) -> Image.Image:
@@ -49,6 +50,15 @@ def shown_catalog() -> Catalog:
     return Catalog(catalog.cache, subjects, places)
 
 
+def sheet(frames: np.ndarray, pictures: list[Image.Image]) -> Image.Image:
+    """Nine frames above the candidates."""
+    above, row = frame_sheet(frames, num_frames=FRAMES, cell=CELL), candidates_row(pictures)
+    whole = Image.new("RGB", (above.width, above.height + row.height), "white")
+    whole.paste(above, (0, 0))
+    whole.paste(row, (0, above.height))
+    return whole
+
+
 def main(model: str, out: Path) -> None:
     """Write ten sheets and their answers."""
     catalog, pipe = shown_catalog(), load_pipeline(model, dtype=torch.float32)
@@ -56,23 +66,24 @@ def main(model: str, out: Path) -> None:
     answers = {}
     for i in range(SHEETS):
         rng = random.Random(f"fresh eyes/{model}/{i}")
-        clip = compose(rng, catalog, "test", World())
-        actor = clip.actors[0]
-        others = [s for s in by_key.values() if s.identity != by_key[actor.key].identity]
-        chosen = [by_key[actor.key], *rng.sample(others, CANDIDATES - 1)]
+        world = World(
+            size=pipe.config.height, num_frames=pipe.config.num_frames, num_subjects=1 + i % 2
+        )
+        clip = compose(rng, catalog, "test", world)
+        shown = [by_key[actor.key] for actor in clip.actors]
+        taken = {subject.identity for subject in shown}
+        others = [s for s in by_key.values() if s.identity not in taken]
+        chosen = [*shown, *rng.sample(others, CANDIDATES - len(shown))]
         rng.shuffle(chosen)
         made = generate(pipe, Request(prompt=clip.prompt, references=clip.references, seed=i))
-        frames = frame_sheet(made.frames, num_frames=9, cell=CELL)
-        row = candidates_row([still(subject, CELL, catalog.cache) for subject in chosen])
-        sheet = Image.new("RGB", (frames.width, frames.height + row.height), "white")
-        sheet.paste(frames, (0, 0))
-        sheet.paste(row, (0, frames.height))
-        save_picture(out / model / f"sheet_{i}.png", sheet)
-        keys = [subject.key for subject in chosen]
+        pictures = [still(subject, CELL, catalog.cache) for subject in chosen]
+        save_picture(out / model / f"sheet_{i}.png", sheet(made.frames, pictures))
         answers[f"sheet_{i}"] = {
-            "subject": keys.index(actor.key) + 1,
-            "direction": actor.motion.value,
             "prompt": clip.prompt,
+            "subjects": {
+                1 + chosen.index(subject): actor.motion.value
+                for subject, actor in zip(shown, clip.actors, strict=True)
+            },
         }
     (out / model / "answers.json").write_text(json.dumps(answers, indent=2) + "\n")
 
