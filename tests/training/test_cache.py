@@ -51,3 +51,13 @@ def test_a_module_s_key_follows_its_weights_and_its_configuration():
     other = tiny.vae()
     other.register_to_config(latents_mean=[1.0] * 16)
     assert module_key(one) != module_key(other)
+
+
+def test_a_module_s_key_does_not_depend_on_its_folder(tmp_path):
+    import tiny
+    from diffusers import AutoencoderKLWan
+
+    vae = tiny.vae()
+    vae.save_pretrained(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert module_key(AutoencoderKLWan.from_pretrained(tmp_path / "there")) == module_key(vae)

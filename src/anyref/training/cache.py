@@ -83,10 +83,12 @@ def content_key(*parts: bytes | str | Mapping[str, Any]) -> str:
 
 
 def module_key(module: nn.Module | None) -> str:
-    """Hash of a module's configuration and weights; of nothing for None."""
+    """Hash of a module's settings and weights, wherever it was loaded from; of nothing for None."""
     if module is None:
         return content_key("absent")
-    digest = hashlib.sha256(str(module.config).encode())
+    config = module.config if isinstance(module.config, Mapping) else module.config.to_dict()
+    settings = {name: value for name, value in config.items() if not name.startswith("_")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)

@@ -126,7 +126,9 @@ class Preparer:
     ) -> None:
         self.pipe, self.options, self.cache = pipe, options, cache
         self.with_subjects = with_subjects
-        chosen = options.model_dump(mode="json", exclude={"shards", "cache", "workers"})
+        chosen = options.model_dump(
+            mode="json", exclude={"shards", "cache", "workers"}, exclude_defaults=True
+        )
         parts = {name: module_key(getattr(pipe, name, None)) for name in HASHED_PARTS}
         settings = {name: pipe.config.get(name) for name in CONDITIONING}
         places = "shuffle" in pipe.request_options
