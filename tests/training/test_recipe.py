@@ -14,6 +14,7 @@ NAMES = (
     "magref-14b",
     "magref-14b-lora-24gb",
     "tiny-kaleido",
+    "tiny-lora",
     "tiny-magref",
 )
 
