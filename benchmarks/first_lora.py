@@ -1,4 +1,4 @@
-"""The six clips of `examples/first_lora`: one held-out subject, in the tutorial of docs/train.md.
+"""The six clips of `examples/first_lora`: one held-out subject, for a LoRA of one's own.
 
     python benchmarks/first_lora.py SUBJECT examples/first_lora
 

@@ -54,8 +54,9 @@ def test_a_module_s_key_follows_its_weights_and_its_configuration():
 
 
 def test_a_module_s_key_does_not_depend_on_its_folder(tmp_path):
-    import tiny
     from diffusers import AutoencoderKLWan
+
+    import tiny
 
     vae = tiny.vae()
     vae.save_pretrained(tmp_path / "here")

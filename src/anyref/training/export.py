@@ -33,10 +33,12 @@ def write(pipe: AnyRefPipeline, recipe: Recipe) -> Path:
     if recipe.lora is not None:
         return _write_lora(pipe, recipe)
     options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    learned: dict[str, Any] = {
-        name: states.get_model_state_dict(getattr(pipe, name), options=options)
-        for name in recipe.model.train
-    }
+    learned: dict[str, Any] = {}
+    for name in recipe.model.train:
+        part = getattr(pipe, name)
+        state = states.get_model_state_dict(part, options=options)
+        tied = getattr(part, "_tied_weights_keys", None) or ()  # transformers: names of copies
+        learned[name] = {key: tensor for key, tensor in state.items() if key not in tied}
     target = recipe.run_folder / MODEL
 
     def save() -> Path:

@@ -39,6 +39,7 @@ from anyref.training.codec import (  # noqa: E402
 )
 from anyref.training.examples import frames_to_tensor  # noqa: E402
 from anyref.training.optimisers import Schedule, WeightAverage, make_optimisers  # noqa: E402
+from anyref.training.reading import Reading, learn_to_read, understood  # noqa: E402
 from anyref.training.recipe import OptimSection  # noqa: E402
 from anyref.training.wording import make_tokenizer, template_words  # noqa: E402
 
@@ -190,11 +191,20 @@ def new_pipeline(family: str, vae: AutoencoderKLWan, catalog: Catalog) -> AnyRef
     )
 
 
+def _say_loss(step: int, loss: float) -> None:
+    if step % 100 == 0:
+        console.print(f"step {step} loss {loss:.3f}")
+
+
 @app.command()
 def start(run: RunFolder, out: Path, family: str = "magref") -> None:
-    """Write an untrained pipeline folder around the trained codec, for `anyref train`."""
+    """Write a pipeline folder for `anyref train`: trained codec, text encoder that can read."""
+    catalog = load_catalog()
     vae = AutoencoderKLWan.from_pretrained(run / "vae")
-    pipe = new_pipeline(family, vae.eval(), load_catalog())
+    pipe = new_pipeline(family, vae.eval(), catalog)
+    reader = learn_to_read(pipe.text_encoder, pipe.tokenizer, catalog, Reading(), _say_loss)
+    shares = understood(pipe.text_encoder, reader, pipe.tokenizer, catalog, "validation")
+    console.print(f"motions read right, one to three subjects: {[f'{s:.1%}' for s in shares]}")
     pipe.to(torch.bfloat16).save_pretrained(out)
     console.print(f"untrained {family} pipeline in {out}")
 
