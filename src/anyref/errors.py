@@ -9,6 +9,9 @@ AnyRefError                 the input or the environment is at fault; the messag
 ├── ModelError              a model name or folder that cannot be used
 │   └── ConvertError        official weights that do not fit, key by key
 ├── TrainingError           a run that cannot start or go on
+├── DataError               a dataset folder, or a run of the data engine, that cannot be used
+├── PackageError            a pinned package that cannot be fetched or is not the one it should be
+├── PerceptionError         a perception model that is not here, or input that it cannot take
 └── LabError                the cutout world's packages or pictures
 
 Messages state the value, the limit and the remedy, in that order, on one line.
@@ -51,6 +54,18 @@ class ConvertError(ModelError):
 
 class TrainingError(AnyRefError):
     """A training run that cannot start or cannot go on."""
+
+
+class DataError(AnyRefError):
+    """A dataset that cannot be read or written, or a data run that cannot start or go on."""
+
+
+class PackageError(AnyRefError):
+    """A pinned package that cannot be fetched, or is not the one it should be."""
+
+
+class PerceptionError(AnyRefError):
+    """A perception model that is not installed or fetched, or input that it cannot take."""
 
 
 class LabError(AnyRefError):

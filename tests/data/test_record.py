@@ -58,6 +58,7 @@ FULL = {
                 "face": {"yaw": -12.0, "det": 0.9, "id_sim": 0.4},
             },
             "track": [[1.0, 2.0, 3.0, 4.0], None],
+            "foreign": {"theirs": {"set": [1, None], "nothing": None}},
         }
     ],
     "faces": [
@@ -77,6 +78,7 @@ FULL = {
         {"stage": "segment", "tool": "t", "version": "1", "config_hash": "h", "time": "now"}
     ],
     "flags": {"filtered_by": "dedup"},
+    "foreign": {"theirs": {"cut": [0, 95], "nothing": None}},
 }
 NULLS = {"source_key": None, "license": None, "split": None, "flags": {"filtered_by": None}}
 
@@ -132,6 +134,7 @@ def changed(path, value):
         (["video", "fps"], 0, "fps"),
         (["video", "num_frames"], 20_001, "num_frames"),
         (["split"], "training", "split"),
+        (["foreign"], {"theirs": float("nan")}, "foreign: .*JSON"),
     ],
 )
 def test_a_wrong_field_is_named(path, value, words):

@@ -107,7 +107,7 @@ def test_operations_agree_with_torch_own_counter():
     with FlopCounterMode(display=False) as counter:
         step()
     # torch's counter knows no CPU attention: queries x keys x width, twice, then backward
-    width, text, tokens = 192, 64, 4 * 8 * 8
+    width, text, tokens = 192, 80, 4 * 8 * 8
     attention = 4 * BATCH * tokens * (tokens + text) * width * model.num_layers
     assert told.flops == pytest.approx(counter.get_total_flops() + 3.5 * attention, rel=0.001)
 

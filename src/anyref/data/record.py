@@ -2,7 +2,8 @@
 
 The schema is `anyref.sample/1`. Values are frozen and closed: an unknown field is an error. What is
 absent is None and is left out of the JSON. Several references with one `entity_id` are views of one
-subject. Boxes are x0 y0 x1 y1 in pixels of the (cropped) video.
+subject. Boxes are x0 y0 x1 y1 in pixels of the (cropped) video. `foreign` is for what another
+format says and this one has no field for: by format name, kept as found, read by its exporter only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from anyref.errors import TrainingError
 
@@ -29,10 +38,17 @@ Box = tuple[Number, Number, Number, Number]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
-RecordType = TypeVar("RecordType", bound="_Record")
+
+def _is_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    json.dumps(value, allow_nan=False)  # JSON has no NaN: it would come back as null
+    return value
 
 
-class _Record(BaseModel):
+Foreign = Annotated[dict[str, JsonValue], AfterValidator(_is_json)]
+RecordType = TypeVar("RecordType", bound="Record")
+
+
+class Record(BaseModel):
     """Frozen, closed, and failing with TrainingError instead of pydantic's error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -53,7 +69,7 @@ def _first_message(error: ValidationError) -> str:
     return f"{field}: {message}" if field else message
 
 
-class Video(_Record):
+class Video(Record):
     """The clip that the record describes.
 
     Args:
@@ -80,7 +96,7 @@ class Video(_Record):
         return self
 
 
-class Caption(_Record):
+class Caption(Record):
     """What happens in the clip, in plain words. model, sha: what wrote it."""
 
     text: str = Field(min_length=1)
@@ -89,7 +105,7 @@ class Caption(_Record):
     sha: str | None = None
 
 
-class Tags(_Record):
+class Tags(Record):
     """Words for what is in the clip, by role."""
 
     background: tuple[str, ...] = ()
@@ -97,14 +113,14 @@ class Tags(_Record):
     object: tuple[str, ...] = ()
 
 
-class Asset(_Record):
+class Asset(Record):
     """A picture. uri: member of the shard or path; None for one cut from the video on the fly."""
 
     uri: str | None = None
     sha256: Sha256 | None = None
 
 
-class Origin(_Record):
+class Origin(Record):
     """Where a reference's picture comes from.
 
     Args:
@@ -118,7 +134,7 @@ class Origin(_Record):
     prompt: str | None = None
 
 
-class Mask(_Record):
+class Mask(Record):
     """A mask as run lengths. size: rows, columns. counts: the format's own string, as found."""
 
     size: tuple[int, int]
@@ -127,7 +143,7 @@ class Mask(_Record):
     score: Number | None = None
 
 
-class FaceScores(_Record):
+class FaceScores(Record):
     """yaw in degrees; det, id_sim: detection and identity scores."""
 
     yaw: Number | None = None
@@ -135,7 +151,7 @@ class FaceScores(_Record):
     id_sim: Number | None = None
 
 
-class Scores(_Record):
+class Scores(Record):
     """Quality of a reference; area_frac is its part of the frame."""
 
     aesthetic: Number | None = None
@@ -146,7 +162,7 @@ class Scores(_Record):
     face: FaceScores | None = None
 
 
-class SampleReference(_Record):
+class SampleReference(Record):
     """One picture of something that the clip shows.
 
     Args:
@@ -168,9 +184,10 @@ class SampleReference(_Record):
     caption_span: Span | None = None
     scores: Scores = Scores()
     track: tuple[Box | None, ...] | None = None
+    foreign: Foreign | None = None
 
 
-class Face(_Record):
+class Face(Record):
     """A face found in a frame; kps are five key points x y in pixels."""
 
     frame: int = Field(ge=0)
@@ -180,7 +197,7 @@ class Face(_Record):
     score: Number | None = None
 
 
-class Quality(_Record):
+class Quality(Record):
     """Scores of the whole clip; duration_s in seconds."""
 
     aesthetic: Number | None = None
@@ -191,7 +208,7 @@ class Quality(_Record):
     background_aesthetic: Number | None = None
 
 
-class Provenance(_Record):
+class Provenance(Record):
     """One step that made the record."""
 
     stage: str
@@ -201,13 +218,13 @@ class Provenance(_Record):
     time: str | None = None
 
 
-class Flags(_Record):
+class Flags(Record):
     """filtered_by: the stage that rejected the sample, None while it is in use."""
 
     filtered_by: str | None = None
 
 
-class Sample(_Record):
+class Sample(Record):
     """One training sample.
 
     Args:
@@ -233,6 +250,7 @@ class Sample(_Record):
     license: str | None = None
     provenance: tuple[Provenance, ...] = ()
     flags: Flags = Flags()
+    foreign: Foreign | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Sample:

@@ -86,7 +86,8 @@ def module_key(module: nn.Module | None) -> str:
     """Hash of a module's settings and weights, wherever it was loaded from; of nothing for None."""
     if module is None:
         return content_key("absent")
-    config = module.config if isinstance(module.config, Mapping) else module.config.to_dict()
+    own: Any = module.config  # diffusers' is a mapping, transformers' an object
+    config = own if isinstance(own, Mapping) else own.to_dict()
     settings = {name: value for name, value in config.items() if not name.startswith("_")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(module.state_dict().items()):
