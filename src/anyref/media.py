@@ -1,7 +1,7 @@
 """Pictures and videos, in and out, with bounds on what is read and atomic writes.
 
 Everything that turns a picture into network input starts from `open_picture` and `letterbox`;
-nothing else in anyref decodes a file.
+nothing else decodes a file, except `data.footage`, which streams films too long to hold.
 """
 
 from __future__ import annotations
@@ -219,10 +219,12 @@ def write_video(
         fps: frames per second.
         metadata: stored as JSON in the container's comment tag.
     """
-    write_atomically(path, lambda file: _encode_video(file, frames, fps, metadata, "yuv420p"))
+    write_atomically(path, lambda file: _encode_video(file, frames, fps, metadata))
 
 
-def encode_video(frames: np.ndarray, fps: float, *, full_chroma: bool = False) -> bytes:
+def encode_video(
+    frames: np.ndarray, fps: float, *, full_chroma: bool = False, preset: str = "medium"
+) -> bytes:
     """The H.264 MP4 of `write_video` in memory, without metadata.
 
     Args:
@@ -230,9 +232,12 @@ def encode_video(frames: np.ndarray, fps: float, *, full_chroma: bool = False) -
         fps: frames per second.
         full_chroma: keep the colour of every pixel (4:4:4). Drawn clips of 96 x 96 then come
             back at 44 dB PSNR instead of 32 and take 1.4 times the bytes; browsers do not play it.
+        preset: of x264. "superfast" takes a quarter of the time of "medium" and 1.14 times the
+            bytes at the same quality (854 x 480 of Big Buck Bunny).
     """
     buffer = io.BytesIO()
-    _encode_video(buffer, frames, fps, None, "yuv444p" if full_chroma else "yuv420p")
+    chroma = "yuv444p" if full_chroma else "yuv420p"
+    _encode_video(buffer, frames, fps, None, chroma, preset)
     return buffer.getvalue()
 
 
@@ -241,7 +246,8 @@ def _encode_video(
     frames: np.ndarray,
     fps: float,
     metadata: dict[str, Any] | None,
-    pixel_format: str,
+    pixel_format: str = "yuv420p",
+    preset: str = "medium",
 ) -> None:
     import av
 
@@ -257,7 +263,7 @@ def _encode_video(
         stream.thread_count = 1
         # constant quantiser, no lookahead, no adaptive quantisation: x264 decides by integers only
         exact = "qp=14:aq-mode=0:mbtree=0:rc-lookahead=0:psy=0:weightp=0:b-adapt=0"
-        stream.options = {"preset": "medium", "flags": "+bitexact", "x264-params": exact}
+        stream.options = {"preset": preset, "flags": "+bitexact", "x264-params": exact}
         for frame in even:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

@@ -40,7 +40,7 @@ MENTION_PATTERN = re.compile(r"@@|(?<![\w@])@([A-Za-z0-9_][\w-]*)", re.ASCII)
 
 Kind = Literal["object", "human", "background"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the canvas
-Layout = Literal["columns", "grid"] | tuple[Box, ...]
+Layout = Literal["columns", "grid", "quarters"] | tuple[Box, ...]
 
 
 def _read_picture_field(value: Any) -> Path | Image.Image:
@@ -264,7 +264,7 @@ class Request(_Value):
         height, width: pixels. num_frames: frames delivered, after lead frames are cut.
         seed: 0 to 2**63 - 1; fixes noise, reference order and placement.
         num_inference_steps: 1 to 1000. guidance_scale: 0 to 50; 1 or less runs without guidance.
-        layout: MAGREF's canvas: "columns", "grid" or one box per picture.
+        layout: MAGREF's canvas: "columns", "grid", "quarters" or one box per picture.
         shuffle: MAGREF: order and cells drawn from the seed. disentangle: MAGREF: strength of
             subject disentanglement, 0 to 10; None or 0 runs without. reference_offset,
             reference_size: Kaleido's rotary offset (80 or "video") and picture size

@@ -39,6 +39,14 @@ def test_columns_are_three_and_one_picture_stands_in_the_centre():
     assert [default_layout(n) for n in (3, 4)] == ["columns", "grid"]
 
 
+def test_quarters_keep_a_picture_where_it_is_whatever_the_count():
+    assert {tuple(canvas_cells("quarters", n, 480, 832)) for n in range(1, 5)} == {
+        ((0, 0, 416, 240), (416, 0, 832, 240), (0, 240, 416, 480), (416, 240, 832, 480))
+    }
+    with pytest.raises(ReferencesError, match="'quarters' holds 4 pictures, 5 given"):
+        canvas_cells("quarters", 5, 480, 832)
+
+
 def test_boxes_of_your_own_are_fractions_of_the_canvas(pipe):
     canvas, mask = pipe.make_canvas(
         [Image.new("RGB", (10, 10), "red")], 64, 96, layout=[(0.5, 0.0, 1.0, 1.0)]

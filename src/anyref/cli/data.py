@@ -1,4 +1,4 @@
-"""`anyref data`: your own clips as training shards."""
+"""`anyref data`: videos to datasets, datasets to shards, and looking at both."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 
 from anyref.cli import progress
+from anyref.cli.data_build import build, rescore
+from anyref.cli.data_fetch import fetch
+from anyref.cli.data_look import report, show
+from anyref.cli.data_move import export, import_dataset
 
-app = typer.Typer(name="data", help="Your own clips as training shards.", no_args_is_help=True)
-
-
-@app.callback()
-def data() -> None:
-    """Your own clips as training shards."""
+app = typer.Typer(
+    name="data",
+    help="Videos to datasets of clips, captions, references and pairs; datasets to shards.",
+    no_args_is_help=True,
+)
+for command in (fetch, build, report, show, rescore, export):
+    app.command()(command)
+app.command(name="import")(import_dataset)
 
 
 @app.command()

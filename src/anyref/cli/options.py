@@ -49,7 +49,7 @@ LayoutText = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        metavar="columns|grid|BOXES",
+        metavar="columns|grid|quarters|BOXES",
         help="MAGREF: the canvas. BOXES: x0,y0,x1,y1;... in fractions, one per picture.",
     ),
 ]
@@ -144,12 +144,12 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_layout(text: str) -> str | list[list[float]]:
-    """`columns`, `grid`, or boxes `x0,y0,x1,y1;...` in fractions of the canvas.
+    """`columns`, `grid`, `quarters`, or boxes `x0,y0,x1,y1;...` in fractions of the canvas.
 
     Raises:
         RequestError: for anything else, or a box that is empty or leaves the canvas.
     """
-    if text in ("columns", "grid"):
+    if text in ("columns", "grid", "quarters"):
         return text
     boxes = []
     for part in text.split(";"):
@@ -157,7 +157,7 @@ def parse_layout(text: str) -> str | list[list[float]]:
             left, top, right, bottom = (float(number) for number in part.split(","))
         except ValueError as error:
             raise RequestError(
-                f"layout {text!r} is not columns, grid or boxes; "
+                f"layout {text!r} is not columns, grid, quarters or boxes; "
                 'write --layout "0,0,0.5,1;0.5,0,1,1"'
             ) from error
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,31 @@ def pack_clips(
     lines = _read_list(Path(listing))
     with ShardWriter(out) as writer:
         for done, line in enumerate(lines, start=1):
-            try:
+            with _named(listing, line):
                 writer.write(_pack(line, fps, num_frames, split))
-            except AnyRefError as error:
-                raise TrainingError(f"{listing}, line {line.number}: {error}") from error
             on_clip(done, len(lines))
     return len(lines)
+
+
+def packed_clips(listing: str | Path) -> Iterator[tuple[Path, PackedSample]]:
+    """The clips of a list as `pack_clips` writes them, one at a time, with their videos.
+
+    Raises:
+        TrainingError: as `pack_clips`; naming the lines that are wrong before the first clip.
+    """
+    for line in _read_list(Path(listing)):
+        with _named(listing, line):
+            packed = _pack(line, None, None, "train")
+        yield line.video, packed
+
+
+@contextmanager
+def _named(listing: str | Path, line: _Line) -> Iterator[None]:
+    """Errors that name the line."""
+    try:
+        yield
+    except AnyRefError as error:
+        raise TrainingError(f"{listing}, line {line.number}: {error}") from error
 
 
 def _read_list(path: Path) -> list[_Line]:

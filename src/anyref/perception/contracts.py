@@ -141,6 +141,37 @@ class Shot:
     end: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a clip shows: one text, and the phrases in it that name its subjects.
+
+    Args:
+        subjects: each stands in the text, letter by letter; in the order of the first mention.
+
+    Raises:
+        PerceptionError: for a phrase that is empty or not in the text.
+    """
+
+    text: str
+    subjects: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for phrase in self.subjects:
+            if not phrase or phrase not in self.text:
+                raise PerceptionError(
+                    f"subject {phrase!r} is not in the caption {self.text!r}; give phrases of it"
+                )
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Half-open characters of each subject's first mention in the text."""
+        starts = [self.text.index(phrase) for phrase in self.subjects]
+        return tuple(
+            (start, start + len(phrase))
+            for start, phrase in zip(starts, self.subjects, strict=True)
+        )
+
+
 class Perceiver(Protocol):
     """Any model of this package: it can say which it is."""
 
@@ -214,6 +245,19 @@ class PictureEmbedder(Perceiver, Protocol):
         ...
 
 
+class PictureNamer(Perceiver, Protocol):
+    """Says which of its words fits a picture of one subject; some picture embedders can."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words it knows, G of them."""
+        ...
+
+    def name(self, pictures: Sequence[Picture]) -> Features:
+        """Probabilities (N, G) of the words; what is missing to 1 is for things without a word."""
+        ...
+
+
 class TextEmbedder(Perceiver, Protocol):
     """Turns texts into unit vectors that are near when the meaning is alike."""
 
@@ -261,6 +305,41 @@ class ShotDetector(Perceiver, Protocol):
             videos: each its frames in order, all of one size; read once, one frame at a time.
             fps: frames per second of all of them.
         """
+        ...
+
+
+class Captioner(Perceiver, Protocol):
+    """Describes clips and names their subjects."""
+
+    def describe(self, clips: Sequence[Sequence[Picture]]) -> list[Description]:
+        """One description per clip, each clip being some of its frames in order.
+
+        Raises:
+            PerceptionError: for a clip without frames, or an answer that cannot be read.
+        """
+        ...
+
+
+class ImageModel(Perceiver, Protocol):
+    """Makes pictures from pictures: another background, or the subject in another pose.
+
+    One prompt and one seed per picture; the same inputs give the same pictures on one machine.
+    """
+
+    def inpaint(
+        self,
+        pictures: Sequence[Picture],
+        masks: Sequence[Mask],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+    ) -> list[Picture]:
+        """Each picture painted anew where its mask is 1, and unchanged where it is 0."""
+        ...
+
+    def vary(
+        self, pictures: Sequence[Picture], prompts: Sequence[str], seeds: Sequence[int]
+    ) -> list[Picture]:
+        """The subject of each picture rendered again, as the prompt says, at the same size."""
         ...
 
 

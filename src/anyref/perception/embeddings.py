@@ -4,7 +4,7 @@ Trained on ImageNet classes: near means the same kind of thing first, the same i
 Cosines of two pictures of one animal and of two animals, measured: .84 and .27 by
 EfficientNet-Lite0, .85 and .56 by MobileNetV2.
 
-Axes: N pictures, D features, H W rows and columns of the network's input
+Axes: N pictures, D features, G words, H W rows and columns of the network's input
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anyref.perception.contracts import Features, Picture, check_pictures, unit
+from anyref.perception.imagenet import WORDS, group_probabilities
 from anyref.perception.runtimes import SmallModel
 
 if TYPE_CHECKING:
@@ -72,6 +73,15 @@ class _TorchEmbedder(SmallModel):
             return self.network.classifier(self.network.embed(values)).softmax(-1)
 
         return self._run(pictures, probabilities, self.network.classifier[-1].out_features)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Plain words for groups of ImageNet's classes, G of them."""
+        return WORDS
+
+    def name(self, pictures: Sequence[Picture]) -> Features:
+        """Probabilities (N, G) of the words."""
+        return group_probabilities(self.classify(pictures))
 
     def _run(
         self, pictures: Sequence[Picture], function: Callable[[Any], Any], width: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anyref.perception.contracts import (
+    Captioner,
     FaceDetector,
     FaceEmbedder,
     ObjectDetector,
@@ -34,6 +35,9 @@ class Grade:
     Args:
         face_embedders, picture_embedders: the first is the default, the next a second opinion.
         people: a segmenter for people that is faster than `masks`.
+        captioner: None in a grade that has no model for it.
+        picture_texts: texts in the space of the last of `picture_embedders`, so that the cosine
+            says how well a text fits a picture; None where no embedder reads both.
     """
 
     faces: FaceDetector
@@ -47,6 +51,8 @@ class Grade:
     quality: QualityScorer
     safety: SafetyScorer
     shots: ShotDetector
+    captioner: Captioner | None = None
+    picture_texts: TextEmbedder | None = None
 
 
 def small_grade(cache: Path | None = None, threads: int = 1) -> Grade:

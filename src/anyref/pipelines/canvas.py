@@ -20,6 +20,7 @@ from anyref.request import Box, Layout
 
 GRIDS = ((1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 2, 2), (6, 3, 2), (8, 4, 2))  # up to n: cols, rows
 MAX_COLUMNS = 3
+QUARTERS = 4
 
 PixelBox = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -29,8 +30,9 @@ def canvas_cells(layout: Layout, count: int, height: int, width: int) -> list[Pi
 
     Args:
         layout: "columns": three columns, one picture in the centre (June 2025 code); "grid": the
-            smallest of 1, 2, 3, 4, 6, 8 cells that holds all (March 2026 code); or one box per
-            picture as fractions of the canvas.
+            smallest of 1, 2, 3, 4, 6, 8 cells that holds all (March 2026 code); "quarters": two
+            columns and two rows for any count, so that the k-th picture lies at one place at one
+            scale (ours); or one box per picture as fractions of the canvas.
 
     Raises:
         ReferencesError: when the layout does not hold `count` pictures or a box is not inside.
@@ -43,13 +45,20 @@ def canvas_cells(layout: Layout, count: int, height: int, width: int) -> list[Pi
         edges = [round(i * width / MAX_COLUMNS) for i in range(MAX_COLUMNS + 1)]
         cells = [(edges[i], 0, edges[i + 1], height) for i in range(MAX_COLUMNS)]
         return cells[1:2] if count == 1 else cells
-    if layout == "grid":
-        _, columns, rows = next(grid for grid in GRIDS if grid[0] >= count)
+    if layout in ("grid", "quarters"):
+        least = QUARTERS if layout == "quarters" else count
+        if count > QUARTERS and layout == "quarters":
+            raise ReferencesError(
+                f"layout 'quarters' holds {QUARTERS} pictures, {count} given; use layout 'grid'"
+            )
+        _, columns, rows = next(grid for grid in GRIDS if grid[0] >= least)
         xs = [*(i * (width // columns) for i in range(columns)), width]
         ys = [*(i * (height // rows) for i in range(rows)), height]
         return [(xs[c], ys[r], xs[c + 1], ys[r + 1]) for r in range(rows) for c in range(columns)]
     if isinstance(layout, str):
-        raise RequestError(f"layout {layout!r} is not known; use 'columns', 'grid' or boxes")
+        raise RequestError(
+            f"layout {layout!r} is not known; use 'columns', 'grid', 'quarters' or boxes"
+        )
     if len(layout) != count:
         raise ReferencesError(f"{len(layout)} boxes for {count} pictures; give one box per picture")
     return [_pixels(box, height, width) for box in layout]

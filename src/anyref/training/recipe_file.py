@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from anyref import settings
 from anyref.errors import TrainingError
 
 _WITHOUT_VALUE = ("extra_forbidden", "missing", "value_error")  # pydantic's names of faults
@@ -22,8 +22,7 @@ SHIPPED_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")
 
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with anyref, by name."""
-    folder = next((f for f in SHIPPED_FOLDERS if f.is_dir()), None)
-    return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return settings.shipped(SHIPPED_FOLDERS)
 
 
 def recipe_path(name: str | Path) -> Path:
@@ -48,15 +47,9 @@ def read_mapping(file: Path) -> dict[str, Any]:
     """The top level of a YAML file.
 
     Raises:
-        TrainingError: it is not YAML, or not a mapping.
+        TrainingError: it cannot be read, is over 1 MiB, is not YAML, or not a mapping.
     """
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise TrainingError(f"{file} holds no mapping of keys; a recipe is `key: value` lines")
-    return values
+    return settings.read_mapping(file, TrainingError)
 
 
 def override(values: dict[str, Any], text: str) -> None:
@@ -65,22 +58,7 @@ def override(values: dict[str, Any], text: str) -> None:
     Raises:
         TrainingError: no "=", a value that is not YAML, or a key below something without keys.
     """
-    key, equals, written = text.partition("=")
-    parents, _, last = key.strip().rpartition(".")
-    if not equals or not last:
-        raise TrainingError(f"{text!r} changes nothing; write key=value, e.g. optim.eps=1e-6")
-    try:
-        value = yaml.safe_load(written)
-    except yaml.YAMLError as error:
-        raise TrainingError(f"{text!r}: the value is not YAML; quote it") from error
-    here = values
-    for part in parents.split(".") if parents else ():
-        if here.get(part) is None:
-            here[part] = {}
-        here = here[part]
-        if not isinstance(here, dict):
-            raise TrainingError(f"{text!r}: {part} holds no keys; give {part}=... as a whole")
-    here[last] = value
+    settings.override(values, text, TrainingError, "optim.eps=1e-6")
 
 
 def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
