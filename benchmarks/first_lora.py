@@ -39,7 +39,7 @@ def line(clip: Clip, number: int, out: Path) -> dict[str, object]:
 def main(subject: str, out: Path) -> None:
     """Compose the clips, every motion once and one twice."""
     out.mkdir(parents=True, exist_ok=True)
-    catalog, world = shown_catalog(), World(size=96, num_frames=17, cast=(subject,))
+    catalog, world = shown_catalog(), World(size=96, num_frames=17, plain=0, cast=(subject,))
     lines, seen, seed = [], set(), 0
     while len(lines) < CLIPS:
         clip = compose(random.Random(f"first lora/{seed}"), catalog, "test", world)

@@ -77,7 +77,7 @@ def main(model: str, out: Path) -> None:
         rng.shuffle(chosen)
         made = generate(pipe, Request(prompt=clip.prompt, references=clip.references, seed=i))
         pictures = [still(subject, CELL, catalog.cache) for subject in chosen]
-        save_picture(out / model / f"sheet_{i}.png", sheet(made.frames, pictures))
+        save_picture(out / model / f"sheet_{i}.jpg", sheet(made.frames, pictures))
         answers[f"sheet_{i}"] = {
             "prompt": clip.prompt,
             "subjects": {

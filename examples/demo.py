@@ -10,8 +10,13 @@ from anyref.media import frame_sheet, open_picture, read_video, save_picture
 
 HERE = Path(__file__).parent
 SCENES = (
-    ("dolphin", "a @dolphin glides to the right over the @creek", "creek"),
-    ("polar_bear", "the @polar_bear rises in front of a @mountain_meadow", "mountain_meadow"),
+    ("one", "a @dolphin glides to the right over the @creek", ("dolphin",), "creek"),
+    (
+        "two",
+        "the @polar_bear walks to the left and a @dolphin glides right over a @mountain_meadow",
+        ("polar_bear", "dolphin"),
+        "mountain_meadow",
+    ),
 )
 
 
@@ -19,11 +24,13 @@ def demo(out: Path) -> int:
     """Make every scene with every model; the number of videos that failed."""
     failed = 0
     for model in ("tiny-magref", "tiny-kaleido"):
-        for subject, prompt, place in SCENES:
-            pictures = {subject: HERE / f"{subject}.png", place: HERE / f"{place}.jpg"}
-            video = out / f"{model}-{subject}.mp4"
+        for scene, prompt, subjects, place in SCENES:
+            pictures = {subject: HERE / f"{subject}.png" for subject in subjects}
+            video = out / f"{model}-{scene}.mp4"
             arguments = ["generate", prompt, "--model", model, "-o", str(video)]
-            arguments += ["-r", f"{subject}={pictures[subject]}"]
+            for subject, picture in pictures.items():
+                arguments += ["-r", f"{subject}={picture}"]
+            pictures[place] = HERE / f"{place}.jpg"
             arguments += ["-r", f"{place}={pictures[place]}:background"]
             if main(arguments) != 0:
                 failed += 1

