@@ -70,7 +70,7 @@ def codec_batch(catalog: Catalog, split: Split, first: int, clips: int) -> list[
         clip = clip_at(catalog, split, index)
         videos.append(frames_to_tensor(clip.frames))
         pictures = [open_picture(p) for r in clip.references for p in r.images]
-        cells = canvas_cells("grid", len(pictures), SIDE, SIDE)
+        cells = canvas_cells("quarters", len(pictures), SIDE, SIDE)
         canvases.append(picture_tensor(place(pictures, cells, SIDE, SIDE, rng)[0]))
         references += [picture_tensor(letterbox(p, SIDE // 2, SIDE // 2)[0]) for p in pictures]
     return [torch.cat(videos), torch.cat(canvases), torch.cat(references)]
@@ -177,7 +177,7 @@ def new_pipeline(family: str, vae: AutoencoderKLWan, catalog: Catalog) -> AnyRef
     }
     solver = "unipc" if family == "magref" else "euler"
     if family == "magref":
-        options |= {"layout": "grid", "shuffle": False}
+        options |= {"layout": "quarters", "shuffle": False}
     else:
         options |= {"reference_size": "native", "reference_area": 0.25}
     torch.manual_seed(1)
