@@ -19,6 +19,7 @@ LAYERS = (
     {"data"},
     {"lab"},
     {"training"},
+    {"evaluation"},
     {"cli"},
     {"__main__"},
 )

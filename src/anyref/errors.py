@@ -12,6 +12,7 @@ AnyRefError                 the input or the environment is at fault; the messag
 ├── DataError               a dataset folder, or a run of the data engine, that cannot be used
 ├── PackageError            a pinned package that cannot be fetched or is not the one it should be
 ├── PerceptionError         a perception model that is not here, or input that it cannot take
+├── EvaluationError         a benchmark, results or scores that cannot be used
 └── LabError                the cutout world's packages or pictures
 
 Messages state the value, the limit and the remedy, in that order, on one line.
@@ -66,6 +67,10 @@ class PackageError(AnyRefError):
 
 class PerceptionError(AnyRefError):
     """A perception model that is not installed or fetched, or input that it cannot take."""
+
+
+class EvaluationError(AnyRefError):
+    """A benchmark, results or scores that cannot be used."""
 
 
 class LabError(AnyRefError):

@@ -44,7 +44,7 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def estimate(values: Iterable[float | None]) -> Estimate | None:
+def estimate(values: Iterable[float | None], seed: int = 0) -> Estimate | None:
     """The mean of the values that are not None: Wilson's interval for 0s and 1s, else bootstrap.
 
     None when there is no value.
@@ -55,7 +55,7 @@ def estimate(values: Iterable[float | None]) -> Estimate | None:
     if np.isin(known, (0.0, 1.0)).all():
         low, high = wilson(float(known.sum()), len(known))
     else:
-        low, high = bootstrap(known)
+        low, high = bootstrap(known, seed)
     return Estimate(float(known.mean()), low, high, len(known))
 
 
