@@ -12,7 +12,8 @@ engine's own stages, rules and completion run as `anyref data build` runs them, 
 between that notes which frames of the film a clip shows, and keeps what a rule rejects from the
 subjects' stage only after all quality stages have measured it.
 
-A collection that is in the work folder already is not done again.
+A collection that is in the work folder already is not done again. Limits are chosen on collections
+from 90 on (`--first 90`), in a work folder of their own; the tables never show those.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ def main() -> None:
     """Measure what is not measured yet, and write the tables unless only a part was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-n", type=int, default=PER_KIND, help="planted clips of each kind")
+    parser.add_argument("--first", type=int, default=0, help="number of the first collection")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="sides of the films")
     parser.add_argument("--part", default="1/1", help="which slice of how many: 2/3")
     parser.add_argument("--work", type=Path, required=True, help="folder of the results so far")
@@ -146,7 +148,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=HERE, help="folder of the tables")
     given = parser.parse_args()
     part, parts = (int(word) for word in given.part.split("/"))
-    todo = [(size, k) for k in range(-(-given.n // PER_KIND)) for size in given.sizes]
+    numbers = range(given.first, given.first - (-given.n // PER_KIND))
+    todo = [(size, number) for number in numbers for size in given.sizes]
     catalog = None if given.report else truth_catalog(given.work)
     for place, (size, number) in enumerate(todo if catalog else ()):
         result = given.work / f"{size}-{number:03d}.json"

@@ -25,7 +25,7 @@ from anyref.data.thresholds import Rule
 
 FIRST, END = "first_frame", "end_frame"  # of the film; what the benchmark's own stage measures
 OWN = {  # whose limits a planted defect has to break
-    "blur": {"sharpness", "naturalness"},
+    "blur": {"blur", "sharpness", "naturalness"},
     "darkness": {"brightness", "dark_frames"},
     "watermark": {"watermark_edges", "watermark_text", "text_area"},
     "static": {"still_frames", "motion_amplitude"},

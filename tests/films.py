@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 from anyref.data.record import Asset, Caption, Sample, SampleReference, Video, sample_id
@@ -63,7 +64,10 @@ class Look:
         return [item.measure(brightness=item.payload["levels"][0]) for item in items]
 
 
-def keep(item):
+def keep(item, log=None):
+    if log is not None:
+        with log.open("a") as file:
+            file.write(f"{item.id}\n")
     clip = Blob(item.payload["word"].encode() * 10, "mp4")
     return item.hold(clip=clip).measure(detail=item.payload["levels"][1])
 
@@ -89,7 +93,8 @@ def describe(item):
     return item.hold(picture=picture).record_as(record)
 
 
-def stages(seconds=0.0, killer=None, mixes=False):
+def stages(seconds=0.0, killer=None, mixes=False, log=None):
+    """log: a file of the ids that `keep` was given."""
     look = Stage(
         name="look",
         load=lambda: Look(seconds, killer),
@@ -102,7 +107,12 @@ def stages(seconds=0.0, killer=None, mixes=False):
     return (
         Stage(name="cut", function=cut, spread=4),
         look,
-        Stage(name="keep", function=keep, measures=("detail",), settings={"times": 10}),
+        Stage(
+            name="keep",
+            function=partial(keep, log=log),
+            measures=("detail",),
+            settings={"times": 10},
+        ),
         Stage(name="describe", function=describe),
     )
 
@@ -119,10 +129,11 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--runner", default="local")
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--log", type=Path)
     given = parser.parse_args()
     run(
         [given.films],
-        stages(given.seconds),
+        stages(given.seconds, log=given.log),
         given.out,
         recipe=RECIPE,
         runner=given.runner,

@@ -81,7 +81,7 @@ class Faces(Model):
         x, y, w, h = box.left, box.top, box.width, box.height
         points = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))
         marks = tuple((x + a * w, y + b * h) for a, b in points)
-        return Face(box=box, landmarks=marks, score=0.9)
+        return Face(box=box, landmarks=marks, score=0.95)
 
 
 class Embedder(Model):

@@ -30,7 +30,7 @@ def engine_of_text(monkeypatch):
     values = recipe.model_dump(mode="json")
     monkeypatch.setattr(engine, "load_recipe", lambda name, changes: load(values, changes, "r"))
     monkeypatch.setattr(engine, "engine_stages", lambda recipe, cache: list(films.stages()))
-    monkeypatch.setattr(engine, "check_ready", lambda cache, runner: None)
+    monkeypatch.setattr(engine, "check_ready", lambda *given, **named: None)
     monkeypatch.setattr(engine, "complete", lambda *given, **named: NOTHING)
 
 
@@ -152,8 +152,11 @@ def test_export_and_import_tell_what_they_wrote(anyref, dataset, tmp_path):
     code, said, _ = anyref("data", "export", dataset, tmp_path / "out", "--format", "opens2v")
     assert code == 0 and "2 records and 1 pairs" in said
     clips = tmp_path / "out/clips.json"
-    code, said, _ = anyref("data", "import", clips, "-o", tmp_path / "in", "--format", "opens2v")
-    assert code == 0 and "2 records in use" in said
+    pairs = ("--pairs", tmp_path / "out/pairs.json")
+    code, said, _ = anyref(
+        "data", "import", clips, "-o", tmp_path / "in", "--format", "opens2v", *pairs
+    )
+    assert code == 0 and "2 records in use" in said and "pairs used: 1" in said
 
 
 def test_the_list_of_models_fetches_nothing(anyref, tmp_path, monkeypatch):
@@ -169,3 +172,9 @@ def test_the_list_of_models_fetches_nothing(anyref, tmp_path, monkeypatch):
 def test_an_unknown_model_is_named(anyref, tmp_path):
     code, _, errors = anyref("data", "fetch", "nobody", "--cache", tmp_path)
     assert code == 2 and "nobody" in errors
+
+
+def test_the_large_models_are_listed_with_their_licences(anyref):
+    code, said, _ = anyref("data", "fetch", "--large", "--list", "grade.dinov2=/models/dino")
+    assert code == 0
+    assert "4/4 dinov2 /models/dino" in said and "Qwen/Qwen2.5-VL-7B-Instruct (Apache-2.0)" in said

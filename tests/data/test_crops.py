@@ -8,6 +8,7 @@ from anyref.data.crops import (
     box_around,
     clean,
     components,
+    cores,
     cut_out,
     faults,
     measure,
@@ -82,22 +83,57 @@ def test_a_ragged_outline_is_irregular(frame):
     assert wrong(frame, comb) == ["irregular"]
 
 
-def test_two_that_touch_are_too_irregular_for_one_that_no_detector_knows(frame):
-    both = block(5, 95, 10, 30) + block(5, 95, 60, 80) + block(44, 54, 30, 60)
-    pixels = clean(both, SETTINGS)
-    measures = measure(frame, both, pixels, None)
+def test_what_no_detector_knows_may_not_be_as_irregular(frame):
+    legs = block(5, 30, 10, 80) + block(5, 95, 10, 20) + block(5, 95, 60, 70)
+    pixels = clean(legs, SETTINGS)
+    measures = measure(frame, legs, pixels, None)
     assert list(faults(measures, SETTINGS)) == []
     assert list(faults(measures, SETTINGS, detected=False)) == ["irregular"]
 
 
+def test_a_detector_that_takes_two_for_one_is_not_believed(frame):
+    both = block(5, 95, 10, 30) + block(5, 95, 60, 80) + block(47, 53, 30, 60)
+    assert wrong(frame, both) == ["irregular"]
+
+
+def test_limbs_are_no_cores_and_two_that_touch_are():
+    disc = np.hypot(*np.mgrid[-40:41, -40:41]) <= 40
+    limb = np.zeros((81, 60), bool)
+    limb[34:46] = True
+    assert cores(np.hstack([disc, limb])) < 0.05
+    assert cores(np.hstack([disc, limb[:, :20], disc])) > 0.8
+    assert cores(disc) == 0
+
+
 def test_a_mask_with_wide_doubt_is_unsure(frame):
     soft = block()
-    soft[20:30, 40:90] = 0.45
-    soft[70:80, 40:90] = 0.45
+    soft[26:30, 40:90] = 0.15
     rim = block(30, 70, 38, 92)
-    assert wrong(frame, np.maximum(soft, 0.7 * rim)) == []  # outside the mask's box
+    assert wrong(frame, np.maximum(soft, 0.7 * rim)) == []
     soft[50:60, 40:90] = 0.7
     assert wrong(frame, soft) == ["unsure"]
+
+
+def test_a_mask_beside_which_more_of_it_may_be_is_unsure(frame):
+    faint = 0.15 * block(40, 70, 90, 130)
+    assert wrong(frame, np.maximum(block(), faint)) == ["unsure"]
+    far = 0.15 * block(70, 100, 120, 150)
+    assert wrong(frame, np.maximum(block(), far)) == []
+
+
+def test_a_faint_part_of_some_width_belongs_to_what_it_touches():
+    ear = 0.3 * block(10, 30, 60, 70)
+    assert clean(np.maximum(block(), ear), SETTINGS)[15, 65]
+    apart = 0.3 * block(10, 28, 60, 70)
+    assert not clean(np.maximum(block(), apart), SETTINGS)[15, 65]
+
+
+def test_a_part_on_a_short_neck_stays():
+    soft = np.zeros((400, 600), np.float32)  # parts under 6 pixels are opened away
+    soft[150:350, 200:400] = 1
+    soft[146:150, 290:294] = 1
+    soft[110:146, 275:310] = 1
+    assert clean(soft, SETTINGS)[130, 290]
 
 
 def test_dark_and_blurred_subjects_are_found_out(frame):

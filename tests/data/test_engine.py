@@ -26,7 +26,7 @@ def calls(monkeypatch):
         return NOTHING
 
     monkeypatch.setattr(engine, "engine_stages", lambda recipe, cache: list(films.stages()))
-    monkeypatch.setattr(engine, "check_ready", lambda cache, runner: None)
+    monkeypatch.setattr(engine, "check_ready", lambda *given, **named: None)
     monkeypatch.setattr(engine, "complete", complete)
     return given
 
@@ -56,6 +56,10 @@ def test_a_list_of_rules_replaces_all(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("rules: [{measurement: sharpness, at_least: 3}]\n")
     assert load_recipe(file).rules == (Rule(measurement="sharpness", at_least=3),)
+    file.write_text("rules: []\n")
+    assert load_recipe(file).rules == ()
+    file.write_text("rules:\n")
+    assert load_recipe(file).rules == EngineRecipe().rules
 
 
 def test_changes_reach_sections_and_rules():

@@ -92,3 +92,48 @@ def test_a_folder_that_holds_a_dataset_is_left_alone(clips, tmp_path):
     import_dataset(clips, tmp_path / "made", "folder")
     with pytest.raises(DataError, match="holds a dataset"):
         import_dataset(clips, tmp_path / "made", "folder")
+
+
+def test_pairs_come_back_as_they_were_written(said, tmp_path):
+    pairs = said.parent / "pairs.json"
+    told = import_dataset(said, tmp_path / "made", "opens2v", pairs=pairs)
+    assert (told.accepted, told.pairs) == (2, {"used": 1})
+    dataset = Dataset.open(tmp_path / "made")
+    one, other = dataset.samples()
+    shown, far = other.references[1], one.references[-1]
+    assert (far.pair_type, far.entity_id) == ("cross_clip", one.references[1].entity_id)
+    assert far.image == shown.image and dataset.read(far.image)
+    assert (far.origin.sample_id, far.origin.frame) == (other.id, shown.origin.frame)
+    assert other.references[-1].image == one.references[1].image
+    export(tmp_path / "made", tmp_path / "again", "opens2v")
+    assert json.loads((tmp_path / "again/pairs.json").read_text()) == json.loads(pairs.read_text())
+    assert json.loads((tmp_path / "again/clips.json").read_text()) == json.loads(said.read_text())
+
+
+def test_what_a_pair_says_beyond_the_format_comes_back_from_either_side(said, tmp_path):
+    pairs = said.parent / "pairs.json"
+    ((name, (pair,)),) = json.loads(pairs.read_text()).items()
+    ends = {f"{one}_{field}": pair[f"{other}_{field}"] for one, other in (("cur", "aft"),
+            ("aft", "cur")) for field in ("id", "class_id", "class_name", "frame_idx")}  # fmt: skip
+    turned = {name: [{**pair, **ends, "text_similarity": 1.00098, "later": [1, None]}]}
+    pairs.write_text(json.dumps(turned))
+    import_dataset(said, tmp_path / "made", "opens2v", pairs=pairs)
+    assert export(tmp_path / "made", tmp_path / "again", "opens2v").pairs == 1
+    assert json.loads((tmp_path / "again/pairs.json").read_text()) == turned
+
+
+def test_pairs_of_clips_that_are_not_there_are_counted(said, tmp_path):
+    (said.parent / "clips/a.mp4").unlink()
+    told = import_dataset(said, tmp_path / "made", "opens2v", pairs=said.parent / "pairs.json")
+    assert told.pairs == {"unknown sample": 1}
+    (sample,) = Dataset.open(tmp_path / "made").samples()
+    assert {reference.pair_type for reference in sample.references} == {"regular"}
+
+
+def test_pairs_are_read_before_anything_is_made(said, clips, tmp_path):
+    (said.parent / "pairs.json").write_text("{")
+    with pytest.raises(DataError, match=r"pairs.json"):
+        import_dataset(said, tmp_path / "made", "opens2v", pairs=said.parent / "pairs.json")
+    with pytest.raises(DataError, match="go with opens2v only"):
+        import_dataset(clips, tmp_path / "made", "folder", pairs=said.parent / "pairs.json")
+    assert not (tmp_path / "made").exists()

@@ -27,11 +27,12 @@ def label(*said, chances=(0.0, 0.0), face=0.0):
     ("said", "chances", "expected"),
     [
         ([("dog", 0.9)], (0.6, 0.0), ("dog", "objects")),
-        ([("dog", 0.9)], (0.0, 0.7), ("rabbit", "pictures")),
+        ([("dog", 0.9)], (0.0, 0.8), ("rabbit", "pictures")),
+        ([("dog", 0.9)], (0.25, 0.2), ("character", "nobody")),
         ([("dog", 0.9)], (0.1, 0.2), ("character", "nobody")),
         ([("dog", 0.7)], (0.3, 0.0), ("character", "nobody")),
         ([("cup", 0.9)], (0.0, 0.0), ("cup", "objects")),
-        ([("cup", 0.9)], (0.0, 0.6), ("rabbit", "pictures")),
+        ([("cup", 0.9)], (0.0, 0.8), ("rabbit", "pictures")),
         ([("cup", 0.7)], (0.0, 0.0), ("object", "nobody")),
         ([("cup", 0.9), ("kite", 0.9)], (0.0, 0.0), ("object", "nobody")),
         ([(None, 0.5)], (0.0, 0.9), ("rabbit", "pictures")),
@@ -49,6 +50,13 @@ def test_a_person_is_believed_with_a_face_or_where_no_animal_is_seen():
     assert label(("person", 1.0), chances=(0.2, 0.2)) == ("character", "nobody")
     assert label((None, 0.5), face=0.9) == ("person", "faces")
     assert label(("dog", 0.9), face=0.9) == ("character", "nobody")
+
+
+def test_a_face_makes_no_person_of_an_animal_unless_it_is_a_sure_one():
+    rabbit = (0.2, 0.2)
+    assert label(("person", 1.0), chances=rabbit, face=0.9) == ("character", "nobody")
+    assert label((None, 0.5), chances=rabbit, face=0.9) == ("character", "nobody")
+    assert label(("person", 0.7), chances=rabbit, face=0.94) == ("person", "objects")
 
 
 def test_without_a_classifier_animals_are_not_believed():

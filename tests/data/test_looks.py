@@ -5,6 +5,7 @@ import pytest
 
 from anyref.data.looks import (
     black_bars,
+    blur,
     brightness,
     sharpness,
     stillness,
@@ -73,6 +74,49 @@ def test_one_blurred_frame_does_not_decide():
     mixed = noise.copy()
     mixed[1] = 90
     assert sharpness(mixed) == pytest.approx(sharpness(noise), rel=0.1)
+
+
+def edges(sigma=0.0, size=(288, 512), low=20, high=220):
+    """Rectangles on grey, blurred: (3, Y, X, 3)."""
+    frame = np.full((*size, 3), low, np.uint8)
+    for left in range(40, 440, 100):
+        frame[60:200, left : left + 50] = high
+    blurred = cv2.GaussianBlur(frame, (0, 0), sigma) if sigma else frame
+    return np.stack([blurred] * 3)
+
+
+def test_blur_is_the_deviation_of_the_edges_in_pixels():
+    assert blur(edges()) < 1.2
+    for sigma in (2, 4, 6):
+        assert blur(edges(sigma)) == pytest.approx(sigma, rel=0.15)
+
+
+def test_blur_depends_neither_on_contrast_nor_on_how_much_is_seen():
+    assert blur(edges(3, low=100, high=130)) == pytest.approx(blur(edges(3)), rel=0.15)
+    small = edges(3)
+    small[:, :, 150:] = 20
+    assert blur(small) == pytest.approx(blur(edges(3)), rel=0.15)
+
+
+def test_blur_is_told_at_one_size():
+    large = edges(6, (576, 1024))
+    assert blur(large) == pytest.approx(3, rel=0.2)
+
+
+def test_a_sharp_thing_before_mist_is_sharp():
+    mist = edges(8)
+    mist[:, 100:160, 200:260] = 250
+    assert blur(mist) < 1.2
+
+
+def test_grain_does_not_make_sharp():
+    noise = np.random.default_rng(0).normal(0, 2.5, (3, 288, 512, 1))
+    grainy = (edges(4) + noise).clip(0, 255).astype(np.uint8)
+    assert blur(grainy) > 2
+
+
+def test_a_grey_wall_has_no_edge():
+    assert blur(np.full((3, 90, 160, 3), 90, np.uint8)) == 15
 
 
 def test_a_mark_over_changing_scenes_is_found():

@@ -7,7 +7,14 @@ from collections import Counter
 import pytest
 
 from anyref.data import opens2v_pairs
-from anyref.data.opens2v_pairs import Cluster, CrossPair, add_pairs, read_pairs, write_pairs
+from anyref.data.opens2v_pairs import (
+    Cluster,
+    CrossPair,
+    add_pairs,
+    kept_pair,
+    read_pairs,
+    write_pairs,
+)
 from anyref.data.opens2v_read import import_record
 from anyref.data.rules import cluster_name
 from anyref.errors import DataError
@@ -67,7 +74,7 @@ def test_the_published_pairs_between_different_pictures_are_used(opens2v, publis
         import_record(key, record, "dataset1_cluster"),
         import_record(third.split("/")[1], other, "dataset1_cluster"),
     ]
-    grown, counts = add_pairs(samples, cluster.pairs)
+    grown, counts = add_pairs(samples, [cluster])
     assert counts == {"too similar": 88, "same clip": 6, "used": 10}
     assert [len(g.references) - len(s.references) for g, s in zip(grown, samples, strict=True)] == [
         5,
@@ -124,8 +131,12 @@ def clips(opens2v_record):
     return [first, import_record("a_part2", other, "part2")]
 
 
+def alone(pair):
+    return Cluster("a", (CrossPair(**pair),))
+
+
 def test_a_pair_gives_each_clip_a_picture_from_the_other(clips):
-    (first, second), counts = add_pairs(clips, [CrossPair(**PAIR)])
+    (first, second), counts = add_pairs(clips, [alone(PAIR)])
     assert counts == {"used": 1}
     hat, woman = clips[0].references[0], clips[1].references[2]
     added = first.references[-1]
@@ -135,8 +146,10 @@ def test_a_pair_gives_each_clip_a_picture_from_the_other(clips):
     # annotated frame 10 of the file is frame 5 of a clip that begins at 5
     assert (added.origin.sample_id, added.origin.frame) == (clips[1].id, 5)
     assert added.scores.gme_image_to_target == 0.75
-    assert added.foreign == {"opens2v": {"text_similarity": 1.00098}}
+    assert added.foreign == {"opens2v": {"text_similarity": 1.00098, "pair": PAIR, "cluster": "a"}}
     back = second.references[-1]
+    assert back.foreign == {"opens2v": {"text_similarity": 1.00098}}
+    assert (kept_pair(added), kept_pair(back)) == (alone(PAIR), None)
     assert (back.label, back.entity_id) == ("white hat", woman.entity_id)
     assert (back.origin.sample_id, back.origin.frame) == (clips[0].id, 0)
     assert clips[0].references == first.references[:-1]
@@ -156,20 +169,20 @@ def test_a_pair_gives_each_clip_a_picture_from_the_other(clips):
     ],
 )
 def test_pairs_that_are_of_no_use_are_counted(clips, changed, verdict):
-    samples, counts = add_pairs(clips, [CrossPair(**{**PAIR, **changed})])
+    samples, counts = add_pairs(clips, [alone({**PAIR, **changed})])
     assert counts == {verdict: 1}
     assert (samples == clips) == (verdict != "used")
 
 
 def test_an_id_that_fits_two_parts_or_a_label_that_repeats_is_not_guessed(clips, opens2v_record):
     twin = import_record("a_part2", opens2v_record, "part3")
-    assert add_pairs([*clips, twin], [CrossPair(**{**PAIR, "aft_id": "a_part2"})])[1] == {
+    assert add_pairs([*clips, twin], [alone({**PAIR, "aft_id": "a_part2"})])[1] == {
         "unknown sample": 1
     }
     opens2v_record["annotation"]["ann_frame_data"]["annotations"][0]["class_name"] = "woman"
     twice = import_record("a_part2", opens2v_record, "part2")
-    pair = CrossPair(**{**PAIR, "aft_class_id": None})
-    assert add_pairs([clips[0], twice], [pair])[1] == {"unknown subject": 1}
+    pair = {**PAIR, "aft_class_id": None}
+    assert add_pairs([clips[0], twice], [alone(pair)])[1] == {"unknown subject": 1}
 
 
 def test_a_full_sample_takes_no_more(clips, monkeypatch):
@@ -178,7 +191,7 @@ def test_a_full_sample_takes_no_more(clips, monkeypatch):
         CrossPair(**{**PAIR, "aft_class_id": number, "aft_class_name": name})
         for number, name in (("3", "woman"), ("2", "person"))
     )
-    samples, counts = add_pairs(clips, [one, other])
+    samples, counts = add_pairs(clips, [Cluster("a", (one, other))])
     assert counts == {"used": 1, "no room": 1}
     assert [len(sample.references) for sample in samples] == [5, 5]
-    assert add_pairs(clips, [one, one])[1] == {"used": 1, "given twice": 1}
+    assert add_pairs(clips, [Cluster(None, (one, one))])[1] == {"used": 1, "given twice": 1}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from anyref.data.dataset import StageEntry
+from anyref.data.duplicates import LAYOUT
 from anyref.data.quality import (
     QUALITY_RULES,
     QualitySettings,
@@ -46,9 +47,9 @@ class Answers:
     read = score
 
 
-def line(left, top, right, bottom, text="word"):
+def line(left, top, right, bottom, text="word", score=0.9):
     corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-    return TextLine(text=text, corners=corners, score=0.9)
+    return TextLine(text=text, corners=corners, score=score)
 
 
 def clip(*levels, size=(40, 80)):
@@ -92,7 +93,7 @@ def test_cheap_stages_measure_what_they_declare_and_drop_the_thumbs():
     moved = measure_motion(measured)
     expected = {*stages["pixels"].measures, *stages["motion"].measures}
     assert set(moved.measurements) == expected
-    assert set(moved.payload) == {"frames", "video"}
+    assert set(moved.payload) == {"frames", "video", LAYOUT}
 
 
 def test_the_worst_frame_decides_on_safety_in_one_call_for_all_clips():
@@ -129,6 +130,12 @@ def test_one_frame_shows_no_watermark():
 
 def test_a_letter_or_two_are_no_text():
     model = Answers(lambda level: (line(0, 0, 40, 20, "C."),))
+    (item,) = make_text(SETTINGS, grade(model))([clip(1, 1)])
+    assert item.measurements == {"text_area": 0, "watermark_text": 0}
+
+
+def test_what_is_hardly_read_is_no_text():
+    model = Answers(lambda level: (line(0, 0, 40, 20, "PIV", 0.64),))
     (item,) = make_text(SETTINGS, grade(model))([clip(1, 1)])
     assert item.measurements == {"text_area": 0, "watermark_text": 0}
 

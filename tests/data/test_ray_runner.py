@@ -2,20 +2,27 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import films
 from anyref.data.dataset import Dataset
-from anyref.data.ray_runner import _groups
+from anyref.data.flow import start
+from anyref.data.journal import JOURNAL
+from anyref.data.ray_runner import COLUMN, _groups, _shrink, _table, _Worker
 from anyref.data.runners import run
+from anyref.data.sources import Source
 from anyref.data.stages import Stage
+from anyref.data.thresholds import Judge
 from anyref.errors import DataError
 
 # Ray warns of itself, and leaves files to the garbage collector
@@ -46,6 +53,40 @@ def test_neighbours_share_a_worker_until_resources_change_or_results_spread():
     ]
     names = [[one.name for one in group] for group in _groups(stages)]
     assert names == [["probe", "cut"], ["blur"], ["detect", "segment"], ["pack"]]
+
+
+def worked(bundles, stages, root):
+    """What Ray's workers make of bundles, one after another in this process."""
+    from ray import cloudpickle
+
+    groups = _groups(stages)
+    tables = [_table([bundle]) for bundle in bundles]
+    for group in groups:
+        made = cloudpickle.dumps((tuple(group), Judge((), ()), root))
+        worker = _Worker(made, (), group is groups[-1])
+        tables = [given for table in tables for given in worker(table)]
+    return [pickle.loads(p.as_buffer()) for table in tables for p in table.column(COLUMN)]
+
+
+def test_workers_leave_out_what_an_earlier_run_is_through_with(tmp_path):
+    film = films.write_films(tmp_path / "in", films=1, shots=30) / "film000.mp4"
+    source, log = Source.of(film), tmp_path / "log"
+    stages = films.stages(log=log)
+    whole = worked([start(source)], stages, tmp_path)
+    assert len(whole) == 8 and sum(one.share for one in whole) == 1
+    known, missing = whole[:2] + whole[5:], whole[2:5]
+    log.unlink()
+    rest = worked([start(source, {one.place: one.share for one in known})], stages, tmp_path)
+    assert [(one.place, one.share, one.rows) for one in rest] == [
+        (one.place, one.share, one.rows) for one in missing
+    ]
+    assert set(log.read_text().split()) == {row.id for one in missing for _, row in one.rows}
+
+
+def test_pools_that_ask_for_more_than_there_is_share_it():
+    assert [_shrink(2, 4)(asked) for asked in (0, 1, 2)] == [0, 1, 2]
+    given = [_shrink(3, 1)(asked) for asked in (0, 1, 1, 1)]
+    assert given[0] == 0 and sum(given) <= 1 and min(given[1:]) > 0.3
 
 
 @pytest.mark.slow
@@ -87,6 +128,34 @@ def test_a_driver_killed_at_random_points_ends_with_the_same_files(inputs, tmp_p
         driver.wait()
         driver.stdout.close()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert films.tree(tmp_path / "out") == films.tree(tmp_path / "calm")
+
+
+def journaled(folder):
+    """Ids of the records that a killed run is through with."""
+    with closing(sqlite3.connect(folder / JOURNAL)) as base:
+        return {name for (name,) in base.execute("SELECT id FROM rows")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_what_a_killed_driver_had_noted_is_not_done_again(tmp_path, runner):
+    inputs = films.write_films(tmp_path / "in", films=2, shots=150)
+    make(inputs, tmp_path / "calm", "local")
+    log = tmp_path / "log"
+    command = [sys.executable, films.__file__, str(inputs), str(tmp_path / "out")]
+    command += ["--runner", runner, "--log", str(log)]
+    driver = subprocess.Popen([*command, "--seconds", "0.1"], stdout=subprocess.PIPE, text=True)
+    while int(driver.stdout.readline().split()[1]) < 40:
+        pass
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    time.sleep(5)  # workers of Ray end a little after their driver
+    noted, before = journaled(tmp_path / "out"), log.read_text().split()
+    assert 40 < len(noted) < 300
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert noted.isdisjoint(log.read_text().split()[len(before) :])
     assert films.tree(tmp_path / "out") == films.tree(tmp_path / "calm")
 
 

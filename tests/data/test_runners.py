@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -239,6 +240,55 @@ def test_kills_at_any_point_cost_only_the_source_in_flight(inputs, tmp_path, mon
     assert kills >= 6
     assert films.tree(tmp_path / "out") == films.tree(tmp_path / "calm")
     assert len(begun.read_text().splitlines()) <= 5 + kills
+
+
+def test_a_kill_inside_a_model_is_made_good_by_the_same_command(tmp_path):
+    inputs = one_film(tmp_path, *(f"w{n} 1 0" for n in range(20)), "kill 1 0", "last 1 0")
+    killer = tmp_path / "killed"
+    stages = films.stages(killer=killer)
+    assert killed(lambda: make(inputs, tmp_path / "out", stages)) and killer.exists()
+    make(inputs, tmp_path / "out", stages)
+    make(inputs, tmp_path / "calm", stages)
+    assert films.tree(tmp_path / "out") == films.tree(tmp_path / "calm")
+    assert Dataset.open(tmp_path / "out").manifest.accepted == 22
+
+
+def test_a_kill_inside_a_long_source_costs_only_the_records_in_flight(tmp_path, monkeypatch):
+    long = films.write_films(tmp_path / "in", films=1, shots=400)
+    calm, log = tmp_path / "calm.log", tmp_path / "log"
+    make(long, tmp_path / "calm", films.stages(log=calm))
+    stages = films.stages(log=log)
+    for turn in (30, 20, 10):
+        with monkeypatch.context() as patch:
+            deadly(patch, (Journal, "_commit"), turn)
+            assert killed(lambda: make(long, tmp_path / "out", stages))
+    make(long, tmp_path / "out", stages)
+    assert films.tree(tmp_path / "out") == films.tree(tmp_path / "calm")
+    once, done = calm.read_text().split(), log.read_text().split()
+    assert set(done) == set(once)
+    in_flight = flow.BUNDLE_ITEMS + 4  # and what one bundle has over
+    assert 0 < len(done) - len(once) <= 3 * in_flight < len(once)
+
+
+def test_a_source_that_is_no_input_any_more_leaves_nothing_of_itself(tmp_path, monkeypatch):
+    inputs = films.write_films(tmp_path / "in", films=2, shots=40)
+    make(inputs / "film001.mp4", tmp_path / "calm")
+    with monkeypatch.context() as patch:
+        deadly(patch, (Journal, "_commit"), 4)
+        assert killed(lambda: make(inputs, tmp_path / "out"))
+    progress = make(inputs / "film001.mp4", tmp_path / "out")
+    found = Dataset.open(tmp_path / "out")
+    assert (progress.accepted, progress.sources) == (found.manifest.accepted, 1)
+    assert [row.id for row in found.rows()] == [row.id for row in rows(tmp_path / "calm")]
+
+
+def test_bundles_of_another_size_are_another_run(inputs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        deadly(patch, (Journal, "_commit"), 3)
+        assert killed(lambda: make(inputs, tmp_path / "out"))
+    cut, *rest = films.stages()
+    with pytest.raises(DataError, match="unfinished run"):
+        make(inputs, tmp_path / "out", (replace(cut, spread=8), *rest))
 
 
 def test_a_kill_while_a_dataset_is_extended_loses_none_of_it(inputs, tmp_path, monkeypatch):

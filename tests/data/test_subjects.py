@@ -190,6 +190,22 @@ def test_an_object_that_is_a_face_is_dropped_and_the_face_stands_for_somebody():
     assert made.measurements["subjects"] == 1
 
 
+def test_a_face_that_may_be_an_animals_is_called_a_face():
+    doubtful = SubjectSettings.model_validate({"labels": {"sure_face": 0.99}})
+    made = find(stage_models.walking(side=48, face=True), doubtful)
+    caption = made.record.captions[0].text
+    assert {caption[slice(*face.caption_span)] for face in of_kind(made, "face")} == {"face"}
+
+
+def test_nobodys_face_in_a_single_frame_is_no_subject():
+    frames = stage_models.ground(6)
+    frames[2] = stage_models.walking(side=48, face=True)[2]
+    made = find(frames)
+    assert of_kind(made, "face") == []
+    assert made.measurements["faces"] == 1
+    assert made.measurements["subjects"] == 0
+
+
 def test_a_view_that_the_classifier_does_not_agree_with_is_dropped():
     strict = SubjectSettings.model_validate({"labels": {"view_agreement": 0.95}})
     made = find(stage_models.walking(), strict)

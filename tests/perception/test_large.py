@@ -42,3 +42,11 @@ def test_an_aesthetic_head_takes_the_place_of_the_quality_model(tmp_path):
     grade = large_grade(LargeSources(aesthetics=tmp_path / "head.safetensors"), tmp_path)
     assert isinstance(grade.quality, ClipAesthetics)
     assert grade.quality.higher_is_better
+
+
+def test_one_type_of_numbers_may_be_asked_of_all_models(tmp_path):
+    own = large_grade(cache=tmp_path)
+    assert (own.captioner.dtype, own.objects.dtype) == ("bfloat16", "float32")
+    half = large_grade(cache=tmp_path, dtype="float16")
+    models = (half.captioner, half.objects, half.masks, *half.picture_embedders)
+    assert {model.dtype for model in models} == {"float16"}

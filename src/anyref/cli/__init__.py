@@ -10,6 +10,7 @@ import typer
 from anyref.cli import progress
 from anyref.cli.convert import convert
 from anyref.cli.data import app as data
+from anyref.cli.evaluate import app as evaluate
 from anyref.cli.generate import generate
 from anyref.cli.lab import app as lab
 from anyref.cli.models import models
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 for command in (generate, replay, models, convert, train):
     app.command()(command)
-for group in (data, lab):
+for group in (data, evaluate, lab):
     app.add_typer(group)
 
 

@@ -47,7 +47,7 @@ def build(
         typer.Argument(
             metavar="INPUT... [KEY=VALUE]...",
             help="Videos, folders, lists of both (.txt) or URLs; and changes of the recipe, e.g. "
-            "clips.fps=24 rules.sharpness.at_least=20.",
+            "clips.fps=24 rules.sharpness.at_least=20 grade=large.",
         ),
     ],
     out: Annotated[
@@ -77,7 +77,7 @@ def build(
     if runner is Runner.LOCAL and (workers is not None or address is not None):
         raise DataError("--workers and --address go with --runner ray; leave them out")
     loaded, name = engine.load_recipe(recipe, changes), cast(Any, runner.value)
-    engine.check_ready(cache, name)
+    engine.check_ready(cache, name, loaded.grade, here=address is None)
     total = engine.count_sources(sources)
     ray = RaySettings(address=address, cpus=None if address else workers)
     try:

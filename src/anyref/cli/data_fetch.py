@@ -15,13 +15,20 @@ from anyref.cli import progress
 def fetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Which; all that `data build` uses if absent."),
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Which; all that `data build` uses if absent. With --large, changes of the recipe "
+            "such as grade.qwen=OWNER/NAME.",
+        ),
     ] = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="Tell what there is and fetch nothing.")
     ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Those that `data build` does not use, too.")
+    ] = False,
+    large: Annotated[
+        bool, typer.Option("--large", help="The large ones, from the Hugging Face hub: 20 GB.")
     ] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of the weights; $ANYREF_CACHE if absent.")
@@ -31,8 +38,12 @@ def fetch(
 
     Done once; what is there already is not fetched again. Nothing else uses the network.
     """
-    from anyref.data.engine import needed_models
+    from anyref.data.grades import needed_models
     from anyref.perception import sources
+
+    if large:
+        _fetch_large(names or [], list_only=list_only)
+        return
 
     folder = sources.default_cache() if cache is None else cache
     chosen = list(names or (sources.SOURCES if everything or list_only else needed_models()))
@@ -45,6 +56,18 @@ def fetch(
     _print(chosen, folder, checked=not list_only)
     here = sum(sources.is_fetched(name, folder) for name in chosen)
     progress.line(f"{here} of {len(chosen)} models in {folder}")
+
+
+def _fetch_large(changes: list[str], *, list_only: bool) -> None:
+    from anyref.data.engine import load_recipe
+    from anyref.perception.large_checkpoints import checkpoint, fetch
+
+    grade = load_recipe(changes=["grade.name=large", *changes]).grade
+    for number, (part, source) in enumerate(grade.large_models, start=1):
+        known = checkpoint(source)
+        place = "" if list_only else f" in {fetch([known])[0]}"
+        licence = ": ".join(filter(None, (known.licence, known.doubt)))
+        progress.line(f"{number}/{len(grade.large_models)} {part} {source} ({licence}){place}")
 
 
 def _print(names: list[str], folder: Path, *, checked: bool) -> None:

@@ -67,6 +67,9 @@ def import_dataset(
     videos: Annotated[
         Path | None, typer.Option(help="Folder of the JSON's videos; its own if absent.")
     ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="The JSON's pairs across clips, a file such as pairs.json.")
+    ] = None,
 ) -> None:
     """Make a dataset of clips that have texts and references already; no model runs.
 
@@ -74,9 +77,13 @@ def import_dataset(
     """
     from anyref.data.importing import import_dataset as run
 
-    told = run(source, out, cast(Any, form.value), videos=videos, on_record=_reporter())
+    told = run(
+        source, out, cast(Any, form.value), videos=videos, pairs=pairs, on_record=_reporter()
+    )
     for reason, count in told.rejected.items():
         progress.line(f"rejected: {count:,} {reason}")
+    for verdict, number in told.pairs.items():
+        progress.line(f"pairs {verdict}: {number:,}")
     progress.line(f"{told.accepted:,} records in use in {out}")
 
 

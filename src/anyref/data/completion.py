@@ -15,9 +15,9 @@ from typing import Any
 from anyref import __version__
 from anyref.data.dataset import Dataset, hash_of, rewrite
 from anyref.data.duplicates import Duplicate, find_duplicates
-from anyref.data.flow import rejected
 from anyref.data.gallery import COLOURS, SUBJECTS, Gallery, origin_of
 from anyref.data.identities import Identity, IdentitySettings, find_identities
+from anyref.data.judging import judged, rejected
 from anyref.data.pairing import Pair, PairSettings, find_pairs
 from anyref.data.record import (
     MAX_REFERENCES,
@@ -123,18 +123,7 @@ def _metric(grade: Grade) -> Metric:
 def undone(row: Row, judge: Judge) -> Row:
     """The row as it was before `complete`, judged by the dataset's rules as they are now."""
     if row.stage == DUPLICATES and not row.judged:
-        clean = replace(
-            row,
-            status="accepted",
-            stage=None,
-            reason=None,
-            detail=None,
-            number=None,
-            limit=None,
-            judged=True,
-        )
-        failed = judge.verdict(row.measurements, row.stopped)
-        row = clean if failed is None else rejected(clean, failed)
+        row = judged(replace(row, judged=True), judge)
     if row.record is None or MARK not in row.record:
         return row
     sample = row.sample()
@@ -142,12 +131,10 @@ def undone(row: Row, judge: Judge) -> Row:
     mark = foreign.pop(MARK, None)
     if not isinstance(mark, dict):
         return row
-    return replace(row, record=_unmarked(sample, mark, foreign, row.stage).to_json())
+    return replace(row, record=_unmarked(sample, mark, foreign).to_json())
 
 
-def _unmarked(
-    sample: Sample, mark: Mapping[str, Any], foreign: dict[str, Any], filtered_by: str | None
-) -> Sample:
+def _unmarked(sample: Sample, mark: Mapping[str, Any], foreign: dict[str, Any]) -> Sample:
     added, entities = set(mark.get("added", ())), mark.get("entities", {})
     references = tuple(
         reference.model_copy(
@@ -160,7 +147,6 @@ def _unmarked(
         update={
             "references": references,
             "foreign": foreign or None,
-            "flags": Flags(filtered_by=filtered_by),
             "provenance": tuple(step for step in sample.provenance if step.stage != STAGE),
         }
     )

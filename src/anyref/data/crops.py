@@ -25,13 +25,16 @@ GREY = 128
 MEASURE_SIDE = 256  # outlines are measured, and sharpness, on crops whose longer side is this
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 FILL_SIDE = 256
+EDGE, AROUND = 0.006, 0.12  # frame diagonals: how wide a soft edge is, and what is near a mask
+MAYBE, FAINT = 0.1, 0.2  # of a soft mask: less is clearly out; more is part of what it touches
+WORN = (0.15, 0.25, 0.35, 0.45)  # of a mask's largest inner radius
 
 
 class CropSettings(Section):
     """How masks are cleaned, and which crops are good enough to be references.
 
     Args:
-        opening: radius of the opening, in frame diagonals: hairs and bridges below go.
+        opening: radius of the opening, in frame diagonals: longer hairs and bridges below go.
         fragment: parts under this share of the largest are removed; those over it are kept.
         hole: holes under this share of the mask are filled; larger ones are seen through.
         min_area, max_area: of the frame.
@@ -39,8 +42,12 @@ class CropSettings(Section):
         max_fragments: parts that are left after cleaning.
         max_irregularity: outline squared over 4 pi area: 1 for a disc, 4 for a standing person.
         max_irregularity_alone: the same for what stands out and no detector has a box for: several
-            that touch are one part then, of 5 to 6.
+            that touch are one part then, of 5 to 7.
+        max_several: how nearly equal the two largest cores of a mask may be, see `cores`, before a
+            detector's box no longer counts, as it may be around both.
         max_unsure: pixels between clearly in and clearly out, in areas of the mask.
+        max_halo: pixels around the mask that may be part of it, in areas of the mask: the rest of a
+            rock, the other half of a butterfly.
         min_fit: IoU of the mask's box with the detector's.
         min_brightness: mean luma of the subject, 0 to 1.
         min_sharpness: of the subject, see `sharpness`.
@@ -56,7 +63,9 @@ class CropSettings(Section):
     max_fragments: int = 2
     max_irregularity: float = 9.0
     max_irregularity_alone: float = 4.0
+    max_several: float = 0.5
     max_unsure: float = 0.15
+    max_halo: float = 0.2
     min_fit: float = 0.55
     min_brightness: float = 0.06
     min_sharpness: float = 20.0
@@ -70,20 +79,27 @@ class Measures:
     area: float
     cut: float
     fragments: int
+    several: float
     irregularity: float
     unsure: float
+    halo: float
     fit: float
     brightness: float
     sharpness: float
 
 
 def clean(soft: Mask, settings: CropSettings) -> Pixels:
-    """A soft mask as pixels: over a half, opened, without specks, without pinholes."""
+    """A soft mask as pixels: over a half and what hangs on it, opened, without specks and pinholes.
+
+    A part of some width, such as an ear, that the model is not sure of belongs to what it touches.
+    """
     diagonal = math.hypot(*soft.shape)
     with opencv(1) as cv2:
         radius = max(1, round(settings.opening * diagonal))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        solid = cv2.morphologyEx((soft > 0.5).astype(np.uint8), cv2.MORPH_OPEN, disc)
+        rough = _with_faint(cv2, soft, disc)
+        solid = cv2.morphologyEx(rough, cv2.MORPH_OPEN, disc)
+        solid |= cv2.dilate(solid, disc) & rough  # short necks: ears and feet hang on them
         sizes = _sizes(cv2, solid)
         kept = _without_small(cv2, solid, settings.fragment * max(sizes, default=0))
         holes = _without_small(cv2, 1 - kept, settings.hole * int(kept.sum()))
@@ -119,12 +135,15 @@ def measure(frame: Picture, soft: Mask, pixels: Pixels, box: Box | None) -> Meas
     with opencv(1) as cv2:
         outline, cut = _outline(cv2, pixels)
         fragments = len(_sizes(cv2, inside.astype(np.uint8)))
+        halo = _halo(cv2, soft, pixels)
     return Measures(
         area=area / pixels.size,
         cut=cut,
         fragments=fragments,
+        several=cores(inside),
         irregularity=outline**2 / (4 * math.pi * area),
         unsure=float(((near > 0.2) & (near < 0.8)).sum()) / area,
+        halo=halo / area,
         fit=1.0 if box is None else tight.overlap(box),
         brightness=float((crop[inside] @ np.array(LUMA)).mean()) / 255,
         sharpness=sharpness(crop, inside),
@@ -137,19 +156,44 @@ def faults(measures: Measures, settings: CropSettings, *, detected: bool = True)
     Args:
         detected: whether a detector has a box for it.
     """
-    ragged = settings.max_irregularity if detected else settings.max_irregularity_alone
+    single = detected and measures.several <= settings.max_several
+    ragged = settings.max_irregularity if single else settings.max_irregularity_alone
     wrong: dict[Fault, bool] = {
         "small": measures.area < settings.min_area,
         "large": measures.area > settings.max_area,
         "cut": measures.cut > settings.max_cut,
         "fragmented": measures.fragments > settings.max_fragments,
         "irregular": measures.irregularity > ragged,
-        "unsure": measures.unsure > settings.max_unsure,
+        "unsure": measures.unsure > settings.max_unsure or measures.halo > settings.max_halo,
         "loose": measures.fit < settings.min_fit,
         "dark": measures.brightness < settings.min_brightness,
         "blurry": measures.sharpness < settings.min_sharpness,
     }
     return (fault for fault, is_wrong in wrong.items() if is_wrong)
+
+
+def cores(inside: Pixels) -> float:
+    """How much a mask looks like two that touch, 0 to 1.
+
+    It is worn away from its outline by parts of its largest inner radius; each time the second
+    largest of the parts that are left is compared in area with the largest. One subject stays in
+    one part, since limbs go before the trunk does (0 to .2 for characters of an animated film); of
+    two that touch two are left (.7 to .9).
+
+    Args:
+        inside: the mask in its box.
+    """
+    with opencv(1) as cv2:
+        scale = min(1.0, MEASURE_SIDE / max(inside.shape))
+        size = (max(1, round(scale * inside.shape[1])), max(1, round(scale * inside.shape[0])))
+        small = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        depth = cv2.distanceTransform(np.pad(small, 1), cv2.DIST_L2, 5)  # (Y, X)
+        shares = [0.0]
+        for part in WORN:
+            areas = sorted(_sizes(cv2, (depth > part * depth.max()).astype(np.uint8)), reverse=True)
+            if len(areas) > 1:
+                shares.append(areas[1] / areas[0])
+    return max(shares)
 
 
 def sharpness(crop: Picture, inside: Pixels | None = None) -> float:
@@ -230,6 +274,24 @@ def _without_small(cv2: Any, solid: NDArray[np.uint8], least: float) -> NDArray[
     keep = stats[:, 4] >= least  # (N,)
     keep[0] = False
     return keep[labels].astype(np.uint8)
+
+
+def _with_faint(cv2: Any, soft: Mask, disc: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A soft mask over a half, with fainter parts that touch it and are wider than a soft edge."""
+    sure = (soft > 0.5).astype(np.uint8)
+    faint = ((soft > FAINT) & (soft <= 0.5)).astype(np.uint8)
+    wide = cv2.dilate(cv2.morphologyEx(faint, cv2.MORPH_OPEN, disc), disc) & faint
+    labels = cv2.connectedComponents(sure | wide)[1]
+    return np.asarray(np.isin(labels, np.unique(labels[sure > 0])) & (labels > 0), np.uint8)
+
+
+def _halo(cv2: Any, soft: Mask, pixels: Pixels) -> int:
+    """How many pixels around a mask, but off its soft edge, are not clearly out."""
+    diagonal = math.hypot(*pixels.shape)
+    sure = pixels & (soft > 0.5)
+    away = cv2.distanceTransform((~sure).astype(np.uint8), cv2.DIST_L2, 5)  # (Y, X)
+    around = (away > EDGE * diagonal) & (away < AROUND * diagonal)
+    return int((around & (soft > MAYBE) & (soft <= 0.5)).sum())
 
 
 def _outline(cv2: Any, pixels: Pixels) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from anyref.data.describe import TEMPLATE, Described, background_words, describe
 from anyref.data.faces import SeenFace, face_faults
 from anyref.data.labels import PERSON
 from anyref.data.record import Caption, Span
-from anyref.data.references import Draft, background_draft, face_draft, subject_draft
+from anyref.data.references import FACE, Draft, background_draft, face_draft, subject_draft
 from anyref.data.scene import Scene, SubjectSettings
 from anyref.data.tracks import Movement, boxes_of, movement_of
 from anyref.data.views import Frames
@@ -88,6 +88,10 @@ class Drafting:
             key = (True, seen.track) if owner is None else (False, owner)
             groups.setdefault(key, []).append(seen)
         room = self.settings.views.max_subjects - len(self.scene.subjects)
+        shown = Counter(seen.track for seen in self.scene.faces)
+        least = min(self.settings.views.min_sightings, len(self.frames))
+        for key in [key for key in groups if key[0] and shown[key[1]] < least]:
+            self.dropped["fleeting"] += len(groups.pop(key))
         lone = sorted(key for key in groups if key[0])
         self.dropped["crowd"] += len(lone[room:])
         made = []
@@ -159,7 +163,12 @@ class Drafting:
             subjects.append(Described(label=label.text, movement=way, box=seen.box, width=width))
         nothing: Movement | None = None
         subjects += [
-            Described(label=PERSON, movement=nothing, box=seen.face.box, width=width)
+            Described(
+                label=PERSON if seen.face.score >= self.settings.labels.sure_face else FACE,
+                movement=nothing,
+                box=seen.face.box,
+                width=width,
+            )
             for seen in lone
         ]
         text, spans_, ground = describe(self.sample, subjects, self.background)

@@ -1,6 +1,11 @@
-"""Clips that show what another clip shows already."""
+"""Clips that show what another clip shows already.
 
-# Axes: N clips, D features, B rows of a block
+Two clips are near-duplicates when they show the same things, by the features of their middle
+frames, in the same places, by their layouts. Either alone is wrong too often: features are nearly
+the same for all clips of a dialogue and change with compression, layouts are alike in fog.
+"""
+
+# Axes: N clips, D features, E numbers of a layout, B rows of a block, T frames, y x pixels
 
 from __future__ import annotations
 
@@ -8,8 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anyref.data.neighbours import BLOCK, VectorFile
+from anyref.perception.runtimes import opencv
+
+LAYOUT = "clip-layout"  # what the payload is called
+LAYOUT_SIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,38 @@ class Duplicate:
 
     of: int
     similarity: float
+
+
+def layout_of(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Where a clip is light and dark: its first, middle and last frame small, a unit vector (E,).
+
+    Args:
+        thumbs: (T, y, x), grey. A clip of one level of grey has a layout of zeros.
+    """
+    size = (LAYOUT_SIDE, LAYOUT_SIDE)
+    with opencv(1) as cv2:
+        small = [
+            cv2.resize(thumbs[place], size, interpolation=cv2.INTER_AREA)
+            for place in (0, len(thumbs) // 2, -1)
+        ]
+    levels = np.stack(small).astype(np.float32).ravel()
+    return _unit(levels - levels.mean())
+
+
+def fingerprint(
+    features: NDArray[np.floating], layout: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """What near-duplicates are compared by, (D + E,): its cosines are means of both's cosines.
+
+    Args:
+        features: of the middle frame, (D,). layout: as `layout_of` gives it.
+    """
+    return np.concatenate([_unit(features), layout])
+
+
+def _unit(vector: NDArray[np.floating]) -> NDArray[np.float32]:
+    length = float(np.linalg.norm(vector))
+    return (vector / length if length else vector).astype(np.float32)
 
 
 def find_duplicates(

@@ -12,17 +12,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BeforeValidator, model_validator
 
 from anyref import settings
 from anyref.data import rescore as rescoring
 from anyref.data.clips import CLIP_RULES, ClipSettings, clip_stages
 from anyref.data.completion import Completed, CompletionSettings, complete
 from anyref.data.dataset import Dataset, rewrite
+from anyref.data.grades import (
+    GradeSettings,
+    check_models,
+    grade_loader,
+    with_gpus,
+    written_grade,
+)
 from anyref.data.quality import QUALITY_RULES, QualitySettings, quality_stages
 from anyref.data.ray_runner import RaySettings
 from anyref.data.runners import Progress, Runner, run
@@ -31,8 +38,6 @@ from anyref.data.stages import Stage
 from anyref.data.subjects import SUBJECT_RULES, SubjectSettings, subject_stages
 from anyref.data.thresholds import Judge, Recipe, Rule, nearest, parse_recipe
 from anyref.errors import DataError
-from anyref.perception.small import Grade, small_grade
-from anyref.perception.sources import default_cache, is_fetched
 
 _PACKAGE = Path(__file__).parents[1]
 # inside an installed wheel, else at the root of the source tree
@@ -40,6 +45,7 @@ SHIPPED_FOLDERS = (_PACKAGE / "recipes/data", _PACKAGE.parents[1] / "recipes/dat
 EXAMPLE = "rules.sharpness.at_least=20"
 RESCORABLE = frozenset({"rules", "completion"})  # what a finished dataset can be given anew
 ABOUT = {
+    "grade": "Which models look at the clips: small on the CPU, large on a GPU.",
     "rules": "Limits on measurements, inclusive; null in place of a rule removes it.",
     "clips": "How films are cut into clips.",
     "quality": "How many frames of a clip are seen by the models that measure it.",
@@ -56,16 +62,28 @@ class EngineRecipe(Recipe):
     """Everything that decides what becomes of the inputs.
 
     Args:
+        grade: which models look at the clips; the name alone will do.
         rules: limits on measurements, those of the parts by default.
         clips: how films are cut. quality: how clips are measured. subjects: how people and things
             are found, followed, cut out and named. completion: duplicates, identities and pairs.
     """
 
+    grade: Annotated[GradeSettings, BeforeValidator(written_grade)] = GradeSettings()
     rules: tuple[Rule, ...] = (*CLIP_RULES, *QUALITY_RULES, *SUBJECT_RULES)
     clips: ClipSettings = ClipSettings()
     quality: QualitySettings = QualitySettings()
     subjects: SubjectSettings = SubjectSettings()
     completion: CompletionSettings = CompletionSettings()
+
+    @model_validator(mode="after")
+    def _limits_fit_the_models(self) -> EngineRecipe:
+        limit = {rule.measurement: rule.at_most for rule in self.rules}.get("naturalness")
+        if self.grade.scores_looks and limit is not None:
+            raise ValueError(
+                f"rules.naturalness.at_most {limit:g} is for the small model; grade.aesthetics "
+                "is about 1 to 10, best high: give rules.naturalness={at_least: 5, at_most: null}"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """The recipe as a file that `load_recipe` reads, every setting in it."""
@@ -103,8 +121,8 @@ def load_recipe(name: str | Path | None = None, changes: Sequence[str] = ()) -> 
         DataError: neither a file nor a name, not YAML, or every fault in it with its key.
     """
     values = {} if name is None else settings.read_mapping(_path_of(name), DataError)
-    said = values.get("rules") or {}
-    values["rules"] = _merged(_written(EngineRecipe().rules), said)
+    said = values.get("rules")
+    values["rules"] = _merged(_written(EngineRecipe().rules), {} if said is None else said)
     return changed_recipe(values, changes, "the recipe" if name is None else str(name))
 
 
@@ -120,6 +138,7 @@ def changed_recipe(values: Mapping[str, Any], changes: Sequence[str], where: str
     new = deepcopy(dict(values))
     new["rules"] = _by_measurement(new.get("rules", []))
     for change in changes:
+        new["grade"] = written_grade(new.get("grade", {}))
         settings.override(new, change, DataError, EXAMPLE)
     new["rules"] = _listed(new["rules"])
     return parse_recipe(new, EngineRecipe, where)
@@ -187,33 +206,34 @@ def _listed(rules: Any) -> Any:
     ]
 
 
-def grade_loader(cache: Path | None = None) -> Callable[[], Grade]:
-    """What makes the models, for stages; it can be pickled.
-
-    Args:
-        cache: folder of the fetched weights; None is the default one.
-    """
-    return partial(small_grade, cache)
-
-
 def engine_stages(recipe: EngineRecipe, cache: Path | None = None) -> list[Stage]:
     """The stages of a recipe, in order: clips, quality, subjects.
 
     Raises:
         PerceptionError: for models that are not fetched or cannot be used here.
     """
-    load_grade = grade_loader(cache)
-    return [
+    load_grade = grade_loader(cache, recipe.grade)
+    stages = [
         *clip_stages(recipe.clips, load_grade),
         *quality_stages(recipe.quality, load_grade),
         *subject_stages(recipe.subjects, load_grade),
     ]
+    return with_gpus(stages, recipe.grade)
 
 
-def check_ready(cache: Path | None = None, runner: Runner = "local") -> None:
-    """Raise DataError unless all libraries and weights of the small models are here.
+def check_ready(
+    cache: Path | None = None,
+    runner: Runner = "local",
+    grade: GradeSettings | None = None,
+    *,
+    here: bool = True,
+) -> None:
+    """Raise DataError unless all libraries and weights that a grade needs are here.
 
     The message names the command that brings them.
+
+    Args:
+        here: whether the stages run on this machine, whose GPU is looked for then.
     """
     wanted = {**MODULES, "data": (*MODULES["data"], *(("ray",) if runner == "ray" else ()))}
     for extra, modules in wanted.items():
@@ -223,21 +243,7 @@ def check_ready(cache: Path | None = None, runner: Runner = "local") -> None:
             raise DataError(
                 f"{', '.join(missing)} is not installed; run `pip install 'anyref[{extra}]'`{other}"
             )
-    absent = [name for name in needed_models() if not is_fetched(name, cache)]
-    if absent:
-        folder = default_cache() if cache is None else cache
-        raise DataError(
-            f"the models {', '.join(absent)} are not in {str(folder)!r}; fetch them once with "
-            "`anyref data fetch`"
-        )
-
-
-def needed_models() -> list[str]:
-    """Names in `anyref.perception.sources.SOURCES` of the small grade's models."""
-    grade = small_grade()
-    roles = [getattr(grade, name) for name in Grade.__dataclass_fields__]
-    models = [model for role in roles for model in (role if isinstance(role, tuple) else (role,))]
-    return sorted({model.source for model in models if hasattr(model, "source")})
+    check_models(grade or GradeSettings(), cache, device=here)
 
 
 def count_sources(inputs: Iterable[str | Path | Source]) -> int:
@@ -291,7 +297,8 @@ def build(
             with another recipe; as `anyref.data.runners.run`.
     """
     recipe = recipe or EngineRecipe()
-    check_ready(cache, runner)
+    here = ray is None or ray.address is None
+    check_ready(cache, runner, recipe.grade, here=here)
     _check_folder(Path(out), recipe)
     progress = run(
         inputs,
@@ -302,7 +309,7 @@ def build(
         ray=ray,
         on_progress=on_progress,
     )
-    completed = complete(out, recipe.completion, load_grade=grade_loader(cache))
+    completed = complete(out, recipe.completion, load_grade=grade_loader(cache, recipe.grade))
     made = Dataset.open(out).manifest
     return Built(
         progress=progress, completed=completed, accepted=made.accepted, rejected=made.rejected

@@ -23,7 +23,7 @@ import numpy as np
 
 from anyref.data.dataset import Dataset
 from anyref.data.lists import ListEntry, save_entry, write_kaleido_list, write_magref_list
-from anyref.data.opens2v_pairs import Cluster, CrossPair, write_pairs
+from anyref.data.opens2v_pairs import Cluster, CrossPair, kept_pair, write_pairs
 from anyref.data.opens2v_write import FOREIGN, write_dataset
 from anyref.data.record import Sample, SampleReference
 from anyref.data.rules import cluster_name
@@ -247,12 +247,14 @@ def _write_opens2v(
     seen: set[tuple[str, ...]] = set()
     for sample in _samples(dataset, Exported()):
         name = cluster_name(sample.source_key or sample.id)
+        for kept in filter(None, map(kept_pair, sample.references)):
+            clusters[kept.name or name] += kept.pairs
         for one, other, likeness in _matches(sample, ends):
             both = tuple(sorted((f"{one.key}/{one.number}", f"{other.key}/{other.number}")))
             if both not in seen:  # either clip has the other's picture
                 seen.add(both)
                 clusters[name].append(_pair(one, other, likeness))
-    named = [Cluster(name, tuple(found)) for name, found in sorted(clusters.items())]
+    named = [Cluster(name, tuple(found)) for name, found in sorted(clusters.items()) if found]
     exported.pairs = write_pairs(target / PAIRS, named)
 
 
@@ -292,7 +294,8 @@ def _matches(sample: Sample, ends: Mapping[str, list[_End]]) -> Iterator[tuple[_
     """
     for reference in sample.references:
         likeness = reference.scores.gme_image_to_target
-        if reference.pair_type != "cross_clip" or likeness is None:
+        imported = FOREIGN in (reference.foreign or {})  # see `kept_pair`
+        if reference.pair_type != "cross_clip" or likeness is None or imported:
             continue
         own = [end for end in ends.get(sample.id, ()) if end.entity == reference.entity_id]
         others = ends.get(reference.origin.sample_id or "", ())

@@ -2,7 +2,8 @@
 
 A bundle holds a part of one source. What it holds, and so what shares a batch, follows from the
 source alone. When a bundle becomes several, each takes a share of its number: a source is finished
-when shares that add up to 1 have come out, in whatever order.
+when shares that add up to 1 have come out, in whatever order. A run that goes on after a kill knows
+the shares that had come out, and leaves out every bundle that they add up to.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from anyref.data.dataset import hash_of, write_asset
+from anyref.data.judging import rejected
 from anyref.data.record import Flags, Provenance
 from anyref.data.rows import Row
 from anyref.data.sources import Source
@@ -74,6 +76,7 @@ class Work:
 
 
 WorkByStage = Mapping[str, Work]
+Shares = Mapping[bytes, Fraction]  # of bundles that are through all stages, by their places
 
 
 def add_work(one: WorkByStage, other: WorkByStage) -> dict[str, Work]:
@@ -83,13 +86,21 @@ def add_work(one: WorkByStage, other: WorkByStage) -> dict[str, Work]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """Entries of one source. size: bytes of their payload. work: done since the last bundle."""
+    """Entries of one source.
+
+    Args:
+        place: which part of which part of the source, four bytes each.
+        size: bytes of their payload. work: done since the last bundle.
+        known: what of it came out of an earlier run.
+    """
 
     source: Source
+    place: bytes = b""
     share: Fraction = Fraction(1)
     entries: tuple[Entry, ...]
     size: int = 0
     work: WorkByStage = field(default_factory=dict)
+    known: Shares = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,14 +108,16 @@ class Finished:
     """Rows that a bundle ended in, each with its path."""
 
     source: Source
+    place: bytes
     share: Fraction
     rows: tuple[tuple[bytes, Row], ...]
     work: WorkByStage
 
 
-def start(source: Source) -> Bundle:
-    """The one item that a source begins as."""
-    return Bundle(source=source, entries=(Entry(path=b"", item=Item(id=source.id, source=source)),))
+def start(source: Source, known: Shares | None = None) -> Bundle:
+    """The one item that a source begins as, and what of it came out of an earlier run."""
+    entry = Entry(path=b"", item=Item(id=source.id, source=source))
+    return Bundle(source=source, entries=(entry,), known=known or {})
 
 
 def machine_error(error: BaseException | None) -> OSError | None:
@@ -317,11 +330,23 @@ def _cut(bundle: Bundle, stage: Stage, entries: Iterator[Entry]) -> Iterator[Bun
             number += 1
             share = bundle.share / (number * (number + 1))
             left -= share
-            yield replace(bundle, share=share, entries=tuple(chunk), size=size, work={})
+            yield from _part(replace(bundle, work={}), number, share, chunk, size)
             chunk, size = [], 0
         chunk.append(entry)
         size += sum(_bytes_of(value) for value in entry.item.payload.values())
-    yield replace(bundle, share=left, entries=tuple(chunk), size=size)
+    yield from _part(bundle, number + 1, left, chunk, size)
+
+
+def _part(
+    bundle: Bundle, number: int, share: Fraction, entries: Sequence[Entry], size: int
+) -> Iterator[Bundle]:
+    """A bundle's successor of that number, unless an earlier run is through with all of it."""
+    place = bundle.place + struct.pack(">I", number)
+    known = {other: part for other, part in bundle.known.items() if other.startswith(place)}
+    if sum(known.values(), Fraction(0)) != share:
+        yield replace(
+            bundle, place=place, share=share, entries=tuple(entries), size=size, known=known
+        )
 
 
 def _bytes_of(value: Any) -> int:
@@ -338,7 +363,9 @@ def _bytes_of(value: Any) -> int:
 def finish(bundle: Bundle, judge: Judge) -> Finished:
     """The rows of a bundle that is through all stages."""
     rows = tuple((entry.path, _row_of(entry, bundle.source, judge)) for entry in bundle.entries)
-    return Finished(source=bundle.source, share=bundle.share, rows=rows, work=bundle.work)
+    return Finished(
+        source=bundle.source, place=bundle.place, share=bundle.share, rows=rows, work=bundle.work
+    )
 
 
 def _row_of(entry: Entry, source: Source, judge: Judge) -> Row:
@@ -365,16 +392,3 @@ def _row_of(entry: Entry, source: Source, judge: Judge) -> Row:
         record=text,
     )
     return row if rejection is None else rejected(row, rejection)
-
-
-def rejected(row: Row, why: Rejection) -> Row:
-    """A row with the reason for which it is not in use."""
-    return replace(
-        row,
-        status="rejected",
-        stage=why.stage,
-        reason=why.reason,
-        detail=why.detail,
-        number=None if why.number is None else float(why.number),
-        limit=None if why.limit is None else float(why.limit),
-    )

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from anyref.data.footage import FilmLimits, open_film
 from anyref.data.json_stream import stream_members
 from anyref.data.lists import write_clip_list
 from anyref.data.masks import decode
+from anyref.data.opens2v_pairs import Verdict, add_pairs, bare_key, read_pairs
 from anyref.data.opens2v_read import import_record
 from anyref.data.pack import packed_clips
 from anyref.data.record import Asset, Flags, Sample, SampleReference
@@ -39,10 +41,16 @@ NO_VIDEO, BAD_RECORD, BAD_VIDEO = "no video", "bad record", "bad video"
 
 @dataclass(kw_only=True)
 class Imported:
-    """What came of it. rejected: records that cannot be used, by reason; they are rows too."""
+    """What came of it.
+
+    Args:
+        rejected: records that cannot be used, by reason; they are rows too.
+        pairs: what became of how many pairs across clips, see `opens2v_pairs.add_pairs`.
+    """
 
     accepted: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    pairs: dict[Verdict, int] = field(default_factory=dict)
 
 
 def import_dataset(
@@ -51,6 +59,7 @@ def import_dataset(
     form: Format,
     *,
     videos: str | Path | None = None,
+    pairs: str | Path | None = None,
     on_record: Callable[[int], None] = lambda done: None,  # noqa: ARG005
 ) -> Imported:
     """Make a dataset of records that exist already. No model runs.
@@ -60,12 +69,16 @@ def import_dataset(
             set JSON, read one record at a time.
         videos: the folder of the JSON's videos, in folders of its parts or directly; the JSON's
             own folder when None. A record without its video is kept as rejected.
+        pairs: the JSON's pairs across clips, which become references of both clips.
 
     Raises:
         DataError: the input cannot be read, or `out` holds a dataset. TrainingError: a clip of a
             folder that cannot be packed.
     """
     target = Path(out)
+    if pairs is not None and form != "opens2v":
+        raise DataError(f"pairs {str(pairs)!r} go with opens2v only; leave them out for {form}")
+    named = frozenset() if pairs is None else _named(Path(pairs))
     if (target / "manifest.json").exists():
         raise DataError(f"{str(target)!r} holds a dataset; give a folder that does not exist yet")
     stage = StageEntry(name=STAGE, tool="anyref.data.importing", version=__version__)
@@ -77,21 +90,74 @@ def import_dataset(
             if form == "folder"
             else _record_rows(Path(source), Path(videos or Path(source).parent), writer)
         )
-        seen: set[str] = set()
-        for done, row in enumerate(rows, start=1):
-            if row.id in seen:
-                raise DataError(f"record {row.id!r} ({row.uri}) is given twice; leave one out")
-            seen.add(row.id)
+        rows = _counted(rows, made, on_record)
+        if pairs is not None:
+            rows = _paired(rows, Path(pairs), named, made)
+        for row in rows:
             writer.add(row)
-            if row.status == "accepted":
-                made.accepted += 1
-            else:
-                made.rejected[row.reason or ""] = made.rejected.get(row.reason or "", 0) + 1
-            on_record(done)
         if not made.accepted and not made.rejected:
             raise DataError(f"{str(source)!r} names 0 records")
         writer.finish()
     return made
+
+
+def _counted(
+    rows: Iterator[Row], made: Imported, on_record: Callable[[int], None]
+) -> Iterator[Row]:
+    seen: set[str] = set()
+    for done, row in enumerate(rows, start=1):
+        if row.id in seen:
+            raise DataError(f"record {row.id!r} ({row.uri}) is given twice; leave one out")
+        seen.add(row.id)
+        if row.status == "accepted":
+            made.accepted += 1
+        else:
+            made.rejected[row.reason or ""] = made.rejected.get(row.reason or "", 0) + 1
+        on_record(done)
+        yield row
+
+
+def _named(pairs: Path) -> frozenset[str]:
+    """Keys of the clips that a pairs file is about."""
+    return frozenset(
+        bare_key(name)
+        for cluster in read_pairs(pairs)
+        for pair in cluster.pairs
+        for name in (pair.cur_id, pair.aft_id)
+    )
+
+
+def _paired(
+    rows: Iterator[Row], pairs: Path, named: frozenset[str], made: Imported
+) -> Iterator[Row]:
+    """The rows with references from other clips.
+
+    A pair's clips may lie far apart, so all rows wait in a file; of the named ones what pairs take
+    over is held. As in pairs of our own, a mask stays with its clip.
+    """
+    ends: list[Sample] = []
+    with tempfile.TemporaryFile() as waiting:
+        for row in rows:
+            waiting.write(json.dumps(asdict(row)).encode() + b"\n")
+            if row.status == "accepted" and (sample := row.sample()).source_key in named:
+                bare = {"mask": None, "track": None}
+                references = tuple(r.model_copy(update=bare) for r in sample.references)
+                ends.append(sample.model_copy(update={"references": references}))
+        given, counts = add_pairs(ends, read_pairs(pairs))
+        made.pairs = dict(counts)
+        added = {
+            sample.id: sample.references[len(end.references) :]
+            for sample, end in zip(given, ends, strict=True)
+        }
+        waiting.seek(0)
+        for line in waiting:
+            row = Row(**json.loads(line))
+            if added.get(row.id):
+                sample = row.sample()
+                references = (*sample.references, *added[row.id])
+                record = sample.model_copy(update={"references": references}).to_json()
+                row = replace(row, record=record)
+            yield row
 
 
 def _row(source: Source, sample: Sample, assets: dict[str, Asset]) -> Row:

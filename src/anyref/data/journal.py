@@ -1,7 +1,7 @@
 """What a run has finished, in a file that a kill cannot break.
 
-One SQLite database beside the dataset that is being made. Rows of a source that is not finished
-are in it, but do not count: opening it again drops them.
+One SQLite database beside the dataset that is being made. Of a source that is not finished it has
+the bundles that are, with their rows; the rest of it is done when the run goes on.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
-from anyref.data.flow import Finished, Work, WorkByStage, add_work
+from anyref.data.flow import Finished, Shares, Work, WorkByStage, add_work
 from anyref.data.rows import UNFINISHED, Row
 from anyref.data.sources import Source
 from anyref.errors import DataError
 
 JOURNAL = "journal.sqlite"
-COMMIT_ROWS = 1000  # a long source must not fill the log of one transaction
 WORK_SECONDS = 1.0
 _TABLES = """
 CREATE TABLE about (fingerprint TEXT NOT NULL);
@@ -33,6 +32,9 @@ CREATE INDEX by_uri ON sources (uri);
 CREATE TABLE rows (
     source TEXT NOT NULL, path BLOB NOT NULL, id TEXT NOT NULL UNIQUE, fate TEXT NOT NULL,
     row TEXT NOT NULL, PRIMARY KEY (source, path)
+) WITHOUT ROWID;
+CREATE TABLE bundles (
+    source TEXT NOT NULL, place BLOB NOT NULL, share TEXT NOT NULL, PRIMARY KEY (source, place)
 ) WITHOUT ROWID;
 CREATE TABLE work (stage TEXT PRIMARY KEY, work TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -60,8 +62,8 @@ class Journal:
         self._base.execute("PRAGMA journal_mode=WAL")
         self._base.execute("PRAGMA synchronous=NORMAL")
         self._closed = False
-        self._shares: dict[str, Fraction] = {}
-        self._pending, self._saved = 0, time.monotonic()
+        self._shares: dict[str, Fraction] = {}  # of the sources in flight
+        self._saved = time.monotonic()
         self._base.execute("BEGIN IMMEDIATE")
         try:
             self.resumed = self._prepare(fingerprint, earlier)
@@ -81,7 +83,7 @@ class Journal:
         return None if found is None else found[0]
 
     def _prepare(self, fingerprint: str, earlier: Callable[[], Iterable[Row]]) -> bool:
-        """Tables made, or what a killed run left half done removed; whether there was one."""
+        """Tables made, unless a killed run left some; whether one did."""
         if self._one("SELECT name FROM sqlite_master WHERE name = 'about'") is None:
             for statement in _TABLES.split(";"):
                 self._base.execute(statement)
@@ -93,10 +95,6 @@ class Journal:
                 f"{str(self.path.parent)!r} holds an unfinished run with another recipe or other "
                 "stages; finish it with those, or choose another folder"
             )
-        self._base.execute(
-            "DELETE FROM rows WHERE source IN (SELECT id FROM sources WHERE NOT done)"
-        )
-        self._base.execute("DELETE FROM sources WHERE NOT done")
         return True
 
     def _count_fates(self) -> Fates:
@@ -107,17 +105,25 @@ class Journal:
             counted[stage, reason] = number
         return counted
 
-    def begin(self, source: Source) -> bool:
-        """Note that a source is in flight; False when it is, or is finished, already."""
-        changed = self._base.execute(
+    def begin(self, source: Source) -> Shares | None:
+        """Note that a source is in flight, and say what of it is finished; None when all is.
+
+        None as well when it is in flight already.
+        """
+        if source.id in self._shares or self._one(
+            "SELECT 1 FROM sources WHERE id = ? AND done", source.id
+        ):
+            return None
+        self._base.execute(
             "INSERT OR IGNORE INTO sources VALUES (?, ?, 0)", (source.id, source.uri)
-        ).rowcount
-        if changed:
-            self._shares[source.id] = Fraction(0)
-        return bool(changed)
+        )
+        query = "SELECT place, share FROM bundles WHERE source = ?"
+        known = {place: Fraction(text) for place, text in self._base.execute(query, (source.id,))}
+        self._shares[source.id] = sum(known.values(), Fraction(0))
+        return known
 
     def add(self, finished: Finished) -> bool:
-        """Note rows; commit when they complete their source, and say so.
+        """Note a bundle and its rows; whether they complete their source.
 
         Raises:
             DataError: for an id that another row has.
@@ -132,12 +138,23 @@ class Journal:
         if done:
             del self._shares[source]
             self._base.execute("UPDATE sources SET done = 1 WHERE id = ?", (source,))
+            self._base.execute("DELETE FROM bundles WHERE source = ?", (source,))
             self.sources_done += 1
-        self._pending += len(finished.rows)
-        if done or self._pending >= COMMIT_ROWS:
-            self._save_work()
-            self._commit()
+        else:
+            bundle = (source, finished.place, str(finished.share))
+            self._base.execute("INSERT INTO bundles VALUES (?, ?, ?)", bundle)
+        self._save_work()
+        self._commit()
         return done
+
+    def forget_unfinished(self) -> None:
+        """Drop the rows of sources that were begun, but are no input any more."""
+        unfinished = "(SELECT id FROM sources WHERE NOT done)"
+        for table in ("rows", "bundles"):
+            self._base.execute(f"DELETE FROM {table} WHERE source IN {unfinished}")
+        self._base.execute("DELETE FROM sources WHERE NOT done")
+        self._commit()
+        self.fates = self._count_fates()
 
     def _insert(self, source: str, path: bytes, row: Row) -> None:
         fate = json.dumps([row.stage or "", row.reason or ""])
@@ -159,7 +176,6 @@ class Journal:
     def _commit(self) -> None:
         self._base.execute("COMMIT")
         self._base.execute("BEGIN IMMEDIATE")
-        self._pending = 0
 
     def _save_work(self) -> None:
         """Figures for people; those of the last second before a kill may go missing."""

@@ -39,16 +39,22 @@ class LabelSettings(Section):
     Args:
         trusted_score: a detector's best score from which its label may be believed.
         majority: share of the sightings that have to say so.
-        agreement: probability that the classifier has to give the detector's animal.
-        named: probability from which the classifier's own word is taken.
+        agreement: probability that the classifier has to give the detector's animal (.39 and more
+            for a rendered bird; .21 to .39 where rendered rabbits and squirrels are called birds,
+            dogs and horses).
+        named: probability from which the classifier's own word is taken; .55 to .67 are as often
+            wrong as right in an animated film.
+        sure_face: score of a face that makes a person of what the classifier takes for an animal;
+            faces of rendered animals get up to .91.
         alive: sum of all its animals from which a subject is no thing and no person.
         view_agreement: probability of the label under which a single view of it is dropped.
     """
 
     trusted_score: float = 0.8
     majority: float = 0.6
-    agreement: float = 0.2
-    named: float = 0.5
+    agreement: float = 0.35
+    named: float = 0.7
+    sure_face: float = 0.92
     alive: float = 0.3
     view_agreement: float = 0.02
 
@@ -97,10 +103,11 @@ def label_of(
     mean = probabilities.mean(0) if len(probabilities) else np.zeros(len(words))  # (G,)
     named = dict(zip(words, mean.tolist(), strict=True))
     alive = sum(named.values()) >= settings.alive
+    human = face >= settings.sure_face or (face > 0 and not alive)
     said, score = _majority(track, settings)
     if said is not None:
         if said == PERSON:
-            believed = face > 0 or (score >= settings.trusted_score and not alive)
+            believed = human or (score >= settings.trusted_score and not alive)
         else:
             fits = named.get(said, 0.0) >= settings.agreement
             believed = score >= settings.trusted_score and (
@@ -111,7 +118,7 @@ def label_of(
     best = max(named, key=lambda word: named[word], default=None)
     if best is not None and named[best] >= settings.named:
         return Label(text=best, by="pictures", score=named[best])
-    if face > 0 and said not in ANIMALS:
+    if human and said not in ANIMALS:
         return Label(text=PERSON, by="faces", score=face)
     return Label(text=CHARACTER if alive or said in LIVING else OBJECT, by="nobody", score=0.0)
 

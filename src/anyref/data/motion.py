@@ -1,10 +1,11 @@
 """How much a clip moves, and whether it jumps: numbers from its thumbs.
 
-Axes: N frames, y x pixels of the thumbs, B blocks, L levels
+Axes: N frames, y x pixels of the thumbs
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,9 +21,13 @@ Array = NDArray[np.float32]
 # OpenS2V-Eval calls Farneback's method (get_motion_amplitude.py)
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)
 MOTION_RATE = 8.0  # frames per second between which the flow is taken
-BLOCKS, LEVELS = 4, 16  # blocks each way, levels of grey
 CANDIDATES = 2  # pairs of frames that may be a cut and are looked at closely
-LIVELY = 2.0  # levels of grey; smaller changes are not worth explaining
+CUT_WINDOW = 9  # pixels: changes are means of windows of this side
+CUT_LEVEL = 6.0  # levels of grey by which a change has to be over those before and after
+CUT_TIMES = 2.5  # what those count for; motion grows and falls from frame to frame
+CUT_REACH = 31  # pixels: the side of the window in which they are looked for
+CUT_NEAR = 2  # pairs of frames before and after
+MAX_WAY = 12.0  # pixels from one frame to the next; flow that is longer explains nothing
 
 
 def motion_amplitude(thumbs: Thumbs, fps: float) -> float:
@@ -45,55 +50,67 @@ def motion_amplitude(thumbs: Thumbs, fps: float) -> float:
 
 
 def cut_inside(thumbs: Thumbs) -> float:
-    """How much the sharpest jump looks like a hard cut: 0 to 1, where a cut is about 0.2 or more.
+    """What part of the picture jumps at the sharpest jump: 0 to 1, 1 where all is new.
 
-    The change of grey histograms (16 blocks, 16 levels; half the L1 distance, mean of blocks) from
-    one frame to the next, less the larger of the changes before and after, so that fast motion and
-    flashes do not count; times the part of the change of pixels that optical flow does not explain.
+    A place jumps when it changes from one frame to the next by more than optical flow explains, and
+    by far more than its surroundings do in the two pairs of frames before and after. So fast
+    motion, flashes, fades and a frame rate that was changed do not count, and a subject that is
+    suddenly elsewhere does, however large the rest that stays. A cut is about 0.1 or more. The
+    first and the last pair are not judged, for nothing tells there what fast motion is.
     """
-    if len(thumbs) < 2:
+    if len(thumbs) < 4:
         return 0.0
-    change = histogram_change(thumbs)  # (N - 1,)
-    padded = np.pad(change, 1)
-    spikes = change - np.maximum(padded[:-2], padded[2:])
-    places = np.argsort(-spikes, kind="stable")[:CANDIDATES]
     with opencv(1) as cv2:
-        scores = [
-            float(spikes[place]) * _unexplained(cv2, thumbs[place], thumbs[place + 1])
-            for place in places.tolist()
-            if spikes[place] > 0
+        changes = [_smooth(cv2, cv2.absdiff(one, two)) for one, two in pairwise(thumbs)]
+        parts = [
+            float((change - np.max(near, 0, initial=0) > CUT_LEVEL).mean())
+            for change, near in zip(changes, _neighbours(changes), strict=True)
         ]
-    return max(scores, default=0.0)
+        inner = range(1, len(parts) - 1)
+        places = sorted(inner, key=lambda place: -parts[place])[:CANDIDATES]
+        return max(_jump(cv2, thumbs, place) if parts[place] else 0.0 for place in places)
 
 
-def histogram_change(thumbs: Thumbs) -> Array:
-    """Half the L1 distance of successive frames' grey histograms, mean of blocks: (N - 1,)."""
-    number, height, width = thumbs.shape
-    rows = np.arange(height) * BLOCKS // height
-    columns = np.arange(width) * BLOCKS // width
-    block = rows[:, None] * BLOCKS + columns  # (y, x)
-    bins = BLOCKS * BLOCKS * LEVELS
-    cells = block * LEVELS + thumbs // (256 // LEVELS)  # (N, y, x)
-    cells = cells + (np.arange(number) * bins)[:, None, None]
-    counts = np.bincount(cells.ravel(), minlength=number * bins)
-    counts = counts.reshape(number, BLOCKS * BLOCKS, LEVELS)  # (N, B, L)
-    shares = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
-    return np.abs(np.diff(shares, axis=0)).sum(-1).mean(-1).astype(np.float32) / 2
+def _jump(cv2: Any, thumbs: Thumbs, place: int) -> float:
+    """The part of the picture that jumps between a frame and the next."""
+    first = max(0, place - CUT_NEAR)
+    pairs = list(pairwise(thumbs[first : place + CUT_NEAR + 2]))
+    left = [_unexplained(cv2, one, two) for one, two in pairs]
+    near = [*left[: place - first], *left[place - first + 1 :]]
+    return float((left[place - first] - CUT_TIMES * _most(cv2, near) > CUT_LEVEL).mean())
+
+
+def _neighbours(changes: Sequence[Array]) -> Iterator[list[Array]]:
+    """For each the two before and the two after, as far as there are."""
+    for place in range(len(changes)):
+        before = changes[max(0, place - CUT_NEAR) : place]
+        yield [*before, *changes[place + 1 : place + 1 + CUT_NEAR]]
+
+
+def _most(cv2: Any, changes: Sequence[Array]) -> Array:
+    """The largest of some changes around each place, (y, x); 0 for none."""
+    if not changes:
+        return np.zeros((), np.float32)
+    reach = np.ones((CUT_REACH, CUT_REACH), np.uint8)
+    return np.asarray(cv2.dilate(np.max(changes, 0), reach), np.float32)
+
+
+def _smooth(cv2: Any, change: Thumbs | Array) -> Array:
+    return np.asarray(cv2.blur(change.astype(np.float32), (CUT_WINDOW, CUT_WINDOW)), np.float32)
+
+
+def _unexplained(cv2: Any, one: Thumbs, two: Thumbs) -> Array:
+    """What is left of the change of two frames when the flow is undone: (y, x), levels of grey."""
+    y, x = np.indices(one.shape, np.float32)
+    flow = _flow(cv2, one, two)
+    length = np.hypot(flow[..., 0], flow[..., 1])
+    flow /= np.maximum(length / MAX_WAY, 1)[..., None]
+    moved = cv2.remap(
+        two, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return _smooth(cv2, np.minimum(cv2.absdiff(one, two), cv2.absdiff(one, moved)))
 
 
 def _flow(cv2: Any, one: Thumbs, two: Thumbs) -> Array:
     """Where each pixel of a frame goes in the next: (y, x, 2), pixels."""
     return np.asarray(cv2.calcOpticalFlowFarneback(one, two, None, *FARNEBACK), np.float32)
-
-
-def _unexplained(cv2: Any, one: Thumbs, two: Thumbs) -> float:
-    """What is left of the difference of two frames (y, x) when the flow is undone: 0 to 1."""
-    before = float(np.abs(one.astype(np.int16) - two).mean())
-    if before < LIVELY:
-        return 0.0
-    y, x = np.indices(one.shape, np.float32)
-    flow = _flow(cv2, one, two)
-    moved = cv2.remap(
-        two, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return min(1.0, float(np.abs(one.astype(np.int16) - moved).mean()) / before)

@@ -144,16 +144,34 @@ def write_pairs(path: str | Path, clusters: Iterable[Cluster]) -> int:
     return sum(len(pairs) for pairs in members.values())
 
 
+def kept_pair(reference: SampleReference) -> Cluster | None:
+    """The pair that a reference was added for, alone in its cluster.
+
+    Raises:
+        DataError: when what is kept is none.
+    """
+    kept: Any = (reference.foreign or {}).get(FOREIGN)
+    said = kept.get("pair") if isinstance(kept, dict) else None
+    if not isinstance(said, dict):
+        return None
+    name = kept.get("cluster")
+    try:
+        return Cluster(name if isinstance(name, str) else None, (CrossPair(**said),))
+    except TrainingError as error:
+        raise DataError(f"reference {reference.ref_id!r} keeps no valid pair: {error}") from error
+
+
 def add_pairs(
-    samples: Sequence[Sample], pairs: Iterable[CrossPair]
+    samples: Sequence[Sample], clusters: Iterable[Cluster]
 ) -> tuple[list[Sample], Counter[Verdict]]:
     """Give samples the pictures that pairs found in other clips, each way.
 
-    A pair adds to either clip a "cross_clip" reference: the other clip's box, mask, label and kind,
-    and this clip's entity and caption span. Pictures are not cut here. A pair is left out when its
-    image similarity is over 0.99, when both ends are one clip, when a clip is not among the samples
-    (or an id without part fits several), when a class name without id fits no or several
-    references, when it is given twice, and when a sample has 64 references.
+    A pair adds to either clip a "cross_clip" reference: the other clip's picture (none is cut
+    here), box, mask, label and kind, and this clip's entity and caption span. The one of the pair's
+    `cur` clip keeps the pair, so that an export writes it again. A pair is left out when its image
+    similarity is over 0.99, when both ends are one clip, when a clip is not among the samples (or
+    an id without part fits several), when a class name without id fits no or several references,
+    when it is given twice, and when a sample has 64 references.
 
     Args:
         samples: of `opens2v_read`; all clips of a cluster at least, see `rules.cluster_name`.
@@ -165,15 +183,17 @@ def add_pairs(
     find = _Finder(samples)
     counts: Counter[Verdict] = Counter()
     added: dict[str, list[SampleReference]] = defaultdict(list)
-    for pair in pairs:
+    for name, pair in ((cluster.name, pair) for cluster in clusters for pair in cluster.pairs):
         ends = _ends(pair, find)
         if isinstance(ends, str):
             counts[ends] += 1
             continue
+        said: dict[str, Any] = {"text_similarity": pair.text_similarity}
+        whole = {**said, "pair": pair.as_json(), **({} if name is None else {"cluster": name})}
         (cur, cur_reference), (aft, aft_reference) = ends
         verdicts = (
-            _add(added, cur, cur_reference, aft, aft_reference, pair),
-            _add(added, aft, aft_reference, cur, cur_reference, pair),
+            _add(added, cur, cur_reference, aft, aft_reference, pair, whole),
+            _add(added, aft, aft_reference, cur, cur_reference, pair, said),
         )
         counts["used" if "used" in verdicts else verdicts[0]] += 1
     return [
@@ -191,7 +211,7 @@ def _ends(pair: CrossPair, find: _Finder) -> tuple[End, End] | Verdict:
     """Both ends of a pair, or why it is left out."""
     if pair.image_similarity > MAX_SIMILARITY:
         return "too similar"
-    if _bare(pair.cur_id) == _bare(pair.aft_id):
+    if bare_key(pair.cur_id) == bare_key(pair.aft_id):
         return "same clip"
     cur, aft = find.sample(pair.cur_id), find.sample(pair.aft_id)
     if cur is None or aft is None:
@@ -223,7 +243,8 @@ class _Finder:
         return found[0] if len(found) == 1 else None
 
 
-def _bare(name: str) -> str:
+def bare_key(name: str) -> str:
+    """The key of a record in its file, of an id that may name the part before it."""
     return name.rpartition("/")[2]
 
 
@@ -246,6 +267,7 @@ def _add(
     other: Sample,
     shown: SampleReference,
     pair: CrossPair,
+    kept: dict[str, Any],
 ) -> Verdict:
     """Add to `sample` what `other` shows of its subject `own`, if there is room."""
     name = f"{own.ref_id}-{other.id}-{shown.ref_id}"
@@ -262,12 +284,13 @@ def _add(
             label=shown.label,
             entity_id=own.entity_id,
             pair_type="cross_clip",
+            image=shown.image,
             origin=Origin(sample_id=other.id, frame=shown.origin.frame),
             bbox_xyxy=shown.bbox_xyxy,
             mask=shown.mask,
             caption_span=own.caption_span,
             scores=Scores(**dict(scores)),
-            foreign={FOREIGN: {"text_similarity": pair.text_similarity}},
+            foreign={FOREIGN: kept},
         )
     )
     return "used"

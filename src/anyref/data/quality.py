@@ -15,9 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from anyref.data.looks import black_bars, brightness, sharpness, stillness, watermark_edges
+from anyref.data.duplicates import LAYOUT, layout_of
+from anyref.data.looks import (
+    black_bars,
+    blur,
+    brightness,
+    sharpness,
+    stillness,
+    watermark_edges,
+)
 from anyref.data.motion import cut_inside, motion_amplitude
 from anyref.data.record import Quality
+from anyref.data.references import array_blob
 from anyref.data.stages import InBatches, Item, Result, Stage
 from anyref.data.thresholds import Rule, Section
 from anyref.perception.contracts import Box, ModelCard, Picture, TextLine
@@ -27,6 +36,7 @@ LoadGrade = Callable[[], Grade]
 Said = TypeVar("Said")
 
 TEXT_GRID = 256  # cells each way in which the area of text is counted
+MIN_READ = 0.75  # score of a line; legs and stalks are read as letters at .5 to .7
 MIN_LETTERS = 3  # of a line; shorter ones are mostly no text (whiskers, a wheel)
 SAME_PLACE = 0.5  # overlap (IoU) of two lines of text that are the same
 
@@ -35,11 +45,12 @@ QUALITY_RULES = (
     Rule(measurement="black_bars", at_most=0.06),
     Rule(measurement="brightness", at_least=0.08),
     Rule(measurement="dark_frames", at_most=0.15),
-    Rule(measurement="sharpness", at_least=20),
+    Rule(measurement="blur", at_most=2),
+    Rule(measurement="sharpness", at_least=5),
     Rule(measurement="still_frames", at_most=0.7),
     Rule(measurement="watermark_edges", at_most=0.005),
     Rule(measurement="motion_amplitude", at_least=0.004, at_most=0.8),
-    Rule(measurement="cut_inside", at_most=0.12),
+    Rule(measurement="cut_inside", at_most=0.06),
     Rule(measurement="nsfw", at_most=0.6),
     Rule(measurement="naturalness", at_most=75),
     Rule(measurement="text_area", at_most=0.02),
@@ -75,6 +86,7 @@ def quality_stages(settings: QualitySettings, load_grade: LoadGrade) -> list[Sta
             function=measure_pixels,
             measures=(
                 "black_bars",
+                "blur",
                 "brightness",
                 "dark_frames",
                 "sharpness",
@@ -142,12 +154,13 @@ def quality_of(measurements: Mapping[str, float]) -> Quality:
 
 
 def measure_pixels(item: Item) -> Item:
-    """The function of `pixels`: measures thumbs and frames, without a model."""
+    """The function of `pixels`: measures thumbs and frames, without a model; holds the layout."""
     thumbs, frames = item.payload["thumbs"], item.payload["frames"]
     bars, inside = black_bars(thumbs)
     level, dark = brightness(inside)
-    return item.measure(
+    return item.hold(**{LAYOUT: array_blob(layout_of(thumbs))}).measure(
         black_bars=bars,
+        blur=blur(frames),
         brightness=level,
         dark_frames=dark,
         sharpness=sharpness(frames),
@@ -197,7 +210,8 @@ def make_text(settings: QualitySettings, load_grade: LoadGrade) -> InBatches:
     """The function of `text`: how much of a frame is text, and how much of it stays in place.
 
     text_area is of the frame with the most. watermark_text is what all frames read have at one
-    place, in any words. Lines of fewer than three letters are not counted.
+    place, in any words. Lines of fewer than three letters, or read with a score under 0.75, are
+    not counted.
     """
     model = load_grade().reader
     count = settings.text_frames
@@ -225,7 +239,8 @@ def _measure_text(item: Item, pages: Sequence[tuple[TextLine, ...]]) -> Item:
 
 
 def _is_text(line: TextLine) -> bool:
-    return sum(letter.isalnum() for letter in line.text) >= MIN_LETTERS
+    letters = sum(letter.isalnum() for letter in line.text)
+    return letters >= MIN_LETTERS and line.score >= MIN_READ
 
 
 def covered(boxes: Iterable[Box], width: int, height: int) -> float:

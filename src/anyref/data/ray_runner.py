@@ -14,16 +14,15 @@ import pickle
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from anyref.data.flow import Bundle, Chain, Finished, finish, machine_error, start
+from anyref.data.flow import Bundle, Chain, Finished, finish, machine_error
 from anyref.data.rows import import_arrow
-from anyref.data.sources import Source
 from anyref.data.stages import Stage
 from anyref.data.thresholds import Judge
 from anyref.errors import AnyRefError, DataError
@@ -70,7 +69,7 @@ class _Fault:
 
 
 def run_ray(
-    sources: Iterator[Source],
+    bundles: Iterator[Bundle],
     stages: Sequence[Stage],
     judge: Judge,
     root: Path,
@@ -78,18 +77,21 @@ def run_ray(
 ) -> Generator[Finished, None, None]:
     """Finished rows of all sources, in any order.
 
+    Args:
+        bundles: what each source starts as.
+
     Raises:
         DataError: Ray is not installed, does not start, or lacks GPUs that a stage asks for.
         OSError: the machine's fault, such as a full disk.
     """
     import_arrow()
-    first = next(sources, None)
+    first = next(bundles, None)
     if first is None:
         return
     with _ray(settings) as ray:
         groups = _groups(stages)
         cpus = _check_resources(ray, groups)
-        wave = [first, *islice(sources, WAVE - 1)]
+        wave = [first, *islice(bundles, WAVE - 1)]
         while wave:
             plan = _plan(ray, wave, groups, judge, root, cpus)
             for table in plan.iter_batches(
@@ -100,7 +102,7 @@ def run_ray(
                     if isinstance(done, _Fault):
                         raise done.error()
                     yield done
-            wave = list(islice(sources, WAVE))
+            wave = list(islice(bundles, WAVE))
 
 
 def _groups(stages: Sequence[Stage]) -> list[list[Stage]]:
@@ -135,7 +137,7 @@ def _check_resources(ray: Any, groups: Sequence[Sequence[Stage]]) -> float:
 
 def _plan(
     ray: Any,
-    wave: Sequence[Source],
+    wave: Sequence[Bundle],
     groups: Sequence[Sequence[Stage]],
     judge: Judge,
     root: Path,
@@ -144,32 +146,39 @@ def _plan(
     """A lazy Ray dataset of finished bundles."""
     most = max(1, int(BLOCKS_PER_CPU * cpus))
     size = -(-len(wave) // most)
-    blocks = [
-        _table([start(source) for source in wave[i : i + size]]) for i in range(0, len(wave), size)
-    ]
+    blocks = [_table(wave[i : i + size]) for i in range(0, len(wave), size)]
     dataset = ray.data.from_arrow(blocks)
-    # a pool's workers hold their CPUs to the end: together they must leave room for one more
-    wanted = sum(group[0].cpus for group in groups)
-    scale = min(1.0, cpus / wanted) if wanted else 1.0
+    # a pool's workers hold what they ask for to the end: one of each pool must find room
+    gpus = float(ray.cluster_resources().get("GPU", 0))
+    shrink = _shrink(sum(group[0].cpus for group in groups), cpus)
+    shrink_gpus = _shrink(sum(group[0].gpus for group in groups), gpus)
     for group in groups:
         stage = group[0]
         made = ray.cloudpickle.dumps((tuple(group), judge, root))
-        each = round(stage.cpus * scale - 5e-4, 3) if scale < 1 else stage.cpus
+        each_gpus = shrink_gpus(stage.gpus)
         dataset = dataset.map_batches(
             _Worker,
             batch_size=MIXED_BUNDLES if stage.mixes_sources else 1,
             batch_format="pyarrow",
-            compute=_pool(ray, stage, cpus),
-            num_cpus=each,
-            num_gpus=stage.gpus or None,
+            compute=_pool(ray, stage, cpus, gpus / each_gpus if each_gpus else None),
+            num_cpus=shrink(stage.cpus),
+            num_gpus=each_gpus or None,
             fn_constructor_args=(made, tuple(sys.path), group is groups[-1]),
         )
     return dataset
 
 
-def _pool(ray: Any, stage: Stage, cpus: float) -> Any:
-    if stage.gpus:
-        most = max(1, int(ray.cluster_resources().get("GPU", 0) / stage.gpus))
+def _shrink(wanted: float, there: float) -> Callable[[float], float]:
+    """What a worker gets of what it asks for, when all pools together ask for `wanted`."""
+    if wanted <= there:
+        return lambda asked: asked
+    return lambda asked: max(0.0, round(asked * there / wanted - 5e-4, 3))
+
+
+def _pool(ray: Any, stage: Stage, cpus: float, on_gpus: float | None) -> Any:
+    """As many workers as there is room for; `on_gpus` of them on the GPUs."""
+    if on_gpus is not None:
+        most = max(1, int(on_gpus))
     else:
         most = max(1, int(cpus / stage.cpus)) if stage.cpus else 1
     return ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, stage.workers or most))
@@ -267,7 +276,10 @@ def _start(ray: Any, settings: RaySettings, folder: str | None) -> None:
             **common,
         )
     except Exception as error:  # a machine without time or room for it fails in many ways
-        raise DataError(f"Ray does not start: {error}") from error
+        raise DataError(
+            f"Ray does not start: {' '.join(str(error).split())}; try again when the machine has "
+            "time and room, or use the local runner"
+        ) from error
 
 
 @contextmanager

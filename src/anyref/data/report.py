@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -30,7 +30,7 @@ TEMPLATE = Path(__file__).with_name("report.html")
 PICTURE_BYTES = 12 * 2**20  # of all pictures of a page, as text
 MAX_RECIPE = 20_000  # letters
 FRAME, THUMB = 220, 96  # heights in pixels
-QUALITY = 78
+QUALITY, PLAYED_QUALITY = 78, 60
 
 
 class Album:
@@ -57,10 +57,37 @@ class Album:
             picture = stills.letterboxed(picture, height)
         buffer = io.BytesIO()
         picture.convert("RGB").save(buffer, format="JPEG", quality=QUALITY)
-        text = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return self._image("jpeg", buffer.getvalue(), about, picture.size)
+
+    def play(
+        self,
+        make: Callable[[], tuple[list[Image.Image], float]],
+        about: str,
+        height: int,
+    ) -> Markup:
+        """Pictures one after the other in an endless loop, or why there are none.
+
+        Args:
+            make: pictures of one size, at least one, and how many milliseconds each is shown.
+            height: to scale them to, pixels.
+        """
+        if self.left <= 0:
+            return tag("p", f"({about}: left out, the page is full)", class_="soft")
+        try:
+            pictures, duration = make()
+        except AnyRefError as error:
+            return tag("p", f"({about}: {error})", class_="soft")
+        first, *rest = (stills.letterboxed(p.convert("RGB"), height) for p in pictures)
+        buffer = io.BytesIO()
+        shown = {"duration": max(20, round(duration)), "loop": 0, "quality": PLAYED_QUALITY}
+        first.save(buffer, format="WEBP", save_all=True, append_images=rest, **shown)
+        return self._image("webp", buffer.getvalue(), about, first.size)
+
+    def _image(self, kind: str, data: bytes, about: str, size: tuple[int, int]) -> Markup:
+        text = base64.b64encode(data).decode("ascii")
         self.left -= len(text)
-        return tag("img", src=f"data:image/jpeg;base64,{text}", alt=plain(about, 120),
-                   width=picture.width, height=picture.height, loading="lazy")  # fmt: skip
+        return tag("img", src=f"data:image/{kind};base64,{text}", alt=plain(about, 120),
+                   width=size[0], height=size[1], loading="lazy")  # fmt: skip
 
 
 def write_report(
@@ -89,22 +116,37 @@ def write_report(
         _heading(dataset, counted),
         _funnel(dataset, counted),
         _references(counted),
-        _section("Pairs across clips", "wide", _pairs(dataset, counted, album)),
-        _section("Some of the records in use", "wide", _accepted(dataset, counted, album)),
-        _section("Some of the rejected records", "wide", _refused(dataset, counted, album)),
-        _section("Measurements and their limits", "", _histograms(dataset, counted)),
+        section("Pairs across clips", "wide", _pairs(dataset, counted, album)),
+        section("Some of the records in use", "wide", _accepted(dataset, counted, album)),
+        section("Some of the rejected records", "wide", _refused(dataset, counted, album)),
+        section("Measurements and their limits", "", _histograms(dataset, counted)),
         _recipe(dataset),
     )
-    template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
-    title = joined(f"Dataset {dataset.folder.name}")
-    page = template.substitute(title=title, body="\n".join(parts))
     target = Path(folder) / "report.html" if out is None else Path(out)
-    data = page.encode("utf-8", errors="backslashreplace")
-    write_atomically(target, lambda file: file.write(data))
+    write_page(target, f"Dataset {dataset.folder.name}", parts)
     return target
 
 
-def _section(title: str, kind: str, figures: Iterator[Markup]) -> Markup:
+def write_page(target: Path, title: str, parts: Iterable[Markup]) -> None:
+    """Write a page of parts, with the styles that all reports share.
+
+    Raises:
+        MediaError: the page cannot be written.
+    """
+    template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.substitute(title=joined(title), body="\n".join(parts))
+    data = page.encode("utf-8", errors="backslashreplace")
+    write_atomically(target, lambda file: file.write(data))
+
+
+def tiles(numbers: Mapping[str, Child]) -> Markup:
+    """Numbers in large print above their words."""
+    shown = (tag("div", tag("b", n), words, class_="tile") for words, n in numbers.items())
+    return tag("div", *shown, class_="tiles")
+
+
+def section(title: str, kind: str, figures: Iterable[Markup]) -> Markup:
+    """A heading and figures in a grid; kind "wide" for larger ones."""
     shown = list(figures) or [tag("p", "None.", class_="soft")]
     return tag("section", tag("h2", title), tag("div", *shown, class_=f"grid {kind}".strip()))
 
@@ -122,12 +164,11 @@ def _heading(dataset: Dataset, counted: Tally) -> Markup:
             n for (_, kind), n in counted.references.items() if kind == "cross_clip"
         ),
     }
-    tiles = (tag("div", tag("b", f"{n:,}"), words, class_="tile") for words, n in numbers.items())
     said = f"{dataset.folder} — recipe {made.recipe_sha256[:12]}, {versions}"
     return joined(
         tag("h1", dataset.folder.name),
         tag("p", said, class_="soft"),
-        tag("div", *tiles, class_="tiles"),
+        tiles({words: f"{n:,}" for words, n in numbers.items()}),
     )
 
 
@@ -279,11 +320,11 @@ def _pair(
         (lambda: stills.reference_picture(dataset, reference), "the reference"),
         (target, "conditions this clip"),
     )
-    tiles = (
+    trio = (
         tag("div", album.show(make, about, 150), tag("span", about, class_="soft"))
         for make, about in parts
     )
-    yield tag("div", *tiles, class_="trio")
+    yield tag("div", *trio, class_="trio")
     yield tag("p", sample.captions[0].text, class_="soft")
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anyref.data.dataset import Dataset, rewrite
-from anyref.data.flow import rejected
-from anyref.data.record import Flags
+from anyref.data.judging import judged
 from anyref.data.rows import UNFINISHED, Row
-from anyref.data.stages import Rejection
 from anyref.data.thresholds import Judge, Recipe
 
 
@@ -51,7 +49,7 @@ def rescore(folder: str | Path, recipe: Recipe) -> Rescored:
     reasons: Counter[tuple[str, str]] = Counter()
 
     def change(row: Row) -> Row:
-        new = _judged(row, judge)
+        new = judged(row, judge)
         counted["gained"] += row.status == "rejected" and new.status == "accepted"
         counted["lost"] += row.status == "accepted" and new.status == "rejected"
         counted["unfinished"] += new.reason == UNFINISHED
@@ -69,27 +67,3 @@ def rescore(folder: str | Path, recipe: Recipe) -> Rescored:
         unfinished=counted["unfinished"],
         rejected=dict(sorted(reasons.items())),
     )
-
-
-def _judged(row: Row, judge: Judge) -> Row:
-    if not row.judged:
-        return row
-    failed = judge.verdict(row.measurements, row.stopped)
-    if failed is None and row.stopped is not None:
-        failed = Rejection(row.stopped, UNFINISHED)
-    filtered_by = None if failed is None else failed.stage
-    record = row.record
-    if record is not None:
-        sample = row.sample().model_copy(update={"flags": Flags(filtered_by=filtered_by)})
-        record = sample.to_json()
-    clean = replace(
-        row,
-        status="accepted",
-        stage=None,
-        reason=None,
-        detail=None,
-        number=None,
-        limit=None,
-        record=record,
-    )
-    return clean if failed is None else rejected(clean, failed)

@@ -1,7 +1,8 @@
 """Running stages over sources into a dataset, so that a kill costs only what was in flight.
 
-A source is finished or not; its rows are noted in a journal and become the dataset when all are
-there. The dataset does not depend on the runner, on scheduling, or on how often it was killed.
+What is through all stages is noted in a journal, a bundle of records at a time, and becomes the
+dataset when all is there. The dataset does not depend on the runner, on scheduling, or on how often
+it was killed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from pathlib import Path
 from typing import Literal
 
 from anyref.data.dataset import Dataset, DatasetWriter, Manifest, StageEntry, hash_of
-from anyref.data.flow import Chain, Finished, Work, finish, machine_error, start
+from anyref.data.flow import (
+    BUNDLE_BYTES,
+    BUNDLE_ITEMS,
+    Bundle,
+    Chain,
+    Finished,
+    Work,
+    finish,
+    machine_error,
+    start,
+)
 from anyref.data.journal import Fates, Journal
 from anyref.data.ray_runner import RaySettings, run_ray
 from anyref.data.rows import Row
@@ -90,18 +101,19 @@ def run(
         measures=[name for stage in stages for name in stage.measures],
     )
     try:
-        with writer, closing(_open(writer.folder, values, entries)) as journal:
+        with writer, closing(_open(writer.folder, values, entries, stages)) as journal:
             if journal.resumed:
                 writer.sweep()
             report = _Report(journal, on_progress)
             began = 0
 
-            def pending() -> Iterator[Source]:
+            def pending() -> Iterator[Bundle]:
                 nonlocal began
                 for source in read_sources(inputs, suffixes):
-                    if journal.begin(source):
+                    known = journal.begin(source)
+                    if known is not None:
                         began += 1
-                        yield source
+                        yield start(source, known)
 
             if runner == "ray":
                 done = run_ray(pending(), stages, judge, writer.folder, ray or RaySettings())
@@ -130,19 +142,26 @@ def _fingerprint(recipe: Mapping[str, object], stages: Sequence[StageEntry]) -> 
     return hash_of({"recipe": dict(recipe), "stages": [s.model_dump(mode="json") for s in stages]})
 
 
-def _open(folder: Path, recipe: Mapping[str, object], stages: Sequence[StageEntry]) -> Journal:
+def _open(
+    folder: Path,
+    recipe: Mapping[str, object],
+    entries: Sequence[StageEntry],
+    stages: Sequence[Stage],
+) -> Journal:
     """The journal of an unfinished run, or a new one that knows what the folder's dataset has."""
-    wanted = _fingerprint(recipe, stages)
+    wanted = _fingerprint(recipe, entries)
 
     def earlier() -> Iterable[Row]:
         old = _dataset_in(folder)
         if old is None:
             return ()
         if _fingerprint(old.manifest.recipe, old.manifest.stages) != wanted:
-            raise DataError(_differs(folder, old.manifest, recipe, stages))
+            raise DataError(_differs(folder, old.manifest, recipe, entries))
         return old.rows()
 
-    return Journal(folder, wanted, earlier)
+    # what a bundle holds depends on these as well
+    bundles = [BUNDLE_ITEMS, BUNDLE_BYTES, [stage.spread for stage in stages]]
+    return Journal(folder, hash_of([wanted, bundles]), earlier)
 
 
 def _dataset_in(folder: Path) -> Dataset | None:
@@ -163,11 +182,11 @@ def _differs(
 
 
 def _run_local(
-    sources: Iterator[Source], stages: Sequence[Stage], judge: Judge, root: Path
+    bundles: Iterator[Bundle], stages: Sequence[Stage], judge: Judge, root: Path
 ) -> Generator[Finished, None, None]:
     chain = Chain(stages, judge, root)
     window = WINDOW if any(stage.mixes_sources for stage in stages) else 1
-    while gang := [start(source) for source in islice(sources, window)]:
+    while gang := list(islice(bundles, window)):
         for bundle in chain.advance(gang):
             yield finish(bundle, judge)
 
@@ -175,6 +194,7 @@ def _run_local(
 def _conclude(writer: DatasetWriter, journal: Journal, report: _Report, began: int) -> Progress:
     """Make the journal the dataset, unless the dataset is there and nothing is new."""
     if began or journal.resumed or _dataset_in(writer.folder) is None:
+        journal.forget_unfinished()
         for row in journal.rows():
             writer.add(row)
         writer.finish()

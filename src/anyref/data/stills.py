@@ -75,7 +75,7 @@ def clip_sheet(dataset: Dataset, row: Row, count: int = 4) -> Image.Image:
     if uri is None:
         raise DataError(f"record {row.id!r} has no clip in the dataset, so there is none to show")
     data = dataset.read(uri)
-    length = row.sample().video.num_frames if row.record is not None else _length(data)
+    length = row.sample().video.num_frames if row.record is not None else length_of(data)[0]
     frames = stills(data, spread(length, count))
     if not frames:
         raise DataError(f"the clip of record {row.id!r} has no frames")
@@ -83,12 +83,18 @@ def clip_sheet(dataset: Dataset, row: Row, count: int = 4) -> Image.Image:
     return frame_sheet(np.stack([np.asarray(p) for p in small]), num_frames=count, cell=CELL)
 
 
-def _length(data: bytes) -> int:
+def length_of(data: bytes) -> tuple[int, float]:
+    """Frames of a video and frames per second, as its container says; 1 and 0 where it does not.
+
+    Raises:
+        DataError: not a readable video.
+    """
     import av
 
     try:
         with av.open(io.BytesIO(data)) as container:
-            return int(container.streams.video[0].frames) or 1
+            stream = container.streams.video[0]
+            return int(stream.frames) or 1, float(stream.average_rate or 0)
     except (av.FFmpegError, IndexError) as error:
         raise DataError(f"the clip is not a readable video: {error}") from error
 

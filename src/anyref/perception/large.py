@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from anyref.perception.large_captions import QwenCaptioner
 from anyref.perception.large_checkpoints import (
@@ -45,6 +46,7 @@ def large_grade(
     cache: Path | None = None,
     threads: int = 1,
     device: str = "cuda",
+    dtype: str | None = None,
 ) -> Grade:
     """The large models, each loading its weights at its first call; the small ones elsewhere.
 
@@ -54,23 +56,25 @@ def large_grade(
     Args:
         sources: None is `LargeSources()`; put them on this machine with `fetch_large` once.
         cache, threads: of the small models. device: torch's name of where the large ones run.
+        dtype: torch's name of their numbers; None is each model's own.
     """
     sources = LargeSources() if sources is None else sources
     grade = small_grade(cache, threads)
+    where: dict[str, Any] = {"device": device, "dtype": dtype}
     if sources.grounding_dino is not None:
-        grade = replace(grade, objects=GroundingDino(sources.grounding_dino, device=device))
+        grade = replace(grade, objects=GroundingDino(sources.grounding_dino, **where))
     if sources.sam2 is not None:
-        grade = replace(grade, masks=Sam2(sources.sam2, device=device, whole=grade.masks))
+        grade = replace(grade, masks=Sam2(sources.sam2, whole=grade.masks, **where))
     if sources.qwen is not None:
-        grade = replace(grade, captioner=QwenCaptioner(sources.qwen, device=device))
+        grade = replace(grade, captioner=QwenCaptioner(sources.qwen, **where))
     embedders: list[DinoV2 | ClipPictures] = []
     if sources.dinov2 is not None:
-        embedders.append(DinoV2(sources.dinov2, device=device))
+        embedders.append(DinoV2(sources.dinov2, **where))
     if sources.clip is not None:
-        embedders.append(ClipPictures(sources.clip, device=device))
-        grade = replace(grade, picture_texts=ClipTexts(sources.clip, device=device))
+        embedders.append(ClipPictures(sources.clip, **where))
+        grade = replace(grade, picture_texts=ClipTexts(sources.clip, **where))
         if sources.aesthetics is not None:
-            looks = ClipAesthetics(sources.aesthetics, sources.clip, device=device)
+            looks = ClipAesthetics(sources.aesthetics, sources.clip, **where)
             grade = replace(grade, quality=looks)
     return replace(grade, picture_embedders=tuple(embedders) or grade.picture_embedders)
 

@@ -1,0 +1,142 @@
+"""`anyref evaluate`: score the videos of a benchmark; `anyref evaluate run` makes them first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from anyref.cli import options, production, progress
+from anyref.errors import EvaluationError
+
+PROFILES = "strict|opens2v-v1.0|opens2v-v1.1|vbench|magref"
+
+
+class _ScoresByDefault(TyperGroup):
+    """A group where what is no command is the folder that `score` is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["score", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="evaluate",
+    cls=_ScoresByDefault,
+    help="Score the videos of a benchmark: anyref evaluate RESULTS --benchmark NAME|FILE.",
+    no_args_is_help=True,
+)
+
+BenchmarkName = Annotated[
+    str, typer.Option("--benchmark", metavar="NAME|FILE", help="anyref-lab, or a file of requests.")
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Where the benchmark's pictures' paths start; its folder if absent."),
+]
+ProfileText = Annotated[
+    str, typer.Option("--profile", metavar=PROFILES, help="Whose arithmetic makes the figures.")
+]
+MetricNames = Annotated[
+    str | None, typer.Option("--metrics", metavar="NAME,...", help="Of the metrics; all if absent.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Processes; as many as cores, at most 4.")
+]
+Compare = Annotated[
+    Path | None, typer.Option(metavar="OTHER_RESULTS", help="Another model's videos of the cases.")
+]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METRIC=VALUE", help="Exit with 1 if the figure is lower; repeatable."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Draws resamples, and the noise of videos.")]
+Weights = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of the weights; $ANYREF_CACHE if absent.")
+]
+
+
+@app.command()
+def score(
+    results: Annotated[
+        Path, typer.Argument(help="Folder of videos named ID.mp4, or of a suite's score files.")
+    ],
+    benchmark: BenchmarkName,
+    profile: ProfileText = "strict",
+    metrics: MetricNames = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder of the report; evaluation/RESULTS.")
+    ] = None,
+    workers: Workers = None,
+    compare: Compare = None,
+    fail_under: FailUnder = None,
+    seed: Seed = 0,
+    root: Root = None,
+    cache: Weights = None,
+) -> None:
+    """Score videos that are there: a table, report.html, report.md, results.json, results.csv.
+
+    Stop it as you like: the same command goes on where it was. Exit code 1: a figure is under its
+    limit of --fail-under.
+    """
+    from anyref.cli import evaluate_job as jobs
+
+    cases, name = jobs.benchmark_of(benchmark, root), jobs.profile_name(profile)
+    source = jobs.source_of(results, cases, name)
+    other = None if compare is None else jobs.source_of(compare, cases, name)
+    if jobs.holds_scores(source) and metrics is not None:
+        raise EvaluationError(f"{str(results)!r} holds scores; --metrics goes with videos")
+    if other is not None and jobs.holds_scores(other) != jobs.holds_scores(source):
+        raise EvaluationError(
+            f"{str(results)!r} and {str(compare)!r} are not both videos or both score files; "
+            "compare like with like"
+        )
+    measured = None if jobs.holds_scores(source) else jobs.metrics_of(metrics, cache)
+    folder = out or Path("evaluation") / jobs.name_of(results)
+    job = jobs.job_of(cases, name, measured, fail_under or (), folder, workers, seed)
+    if jobs.finish(job, source, other):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option(help="A shipped name or a model folder.")],
+    benchmark: BenchmarkName,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of videos and the report.")],
+    profile: ProfileText = "strict",
+    metrics: MetricNames = None,
+    takes: Annotated[int, typer.Option(min=1, max=100, help="Videos per case.")] = 1,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.")] = None,
+    workers: Workers = None,
+    compare: Compare = None,
+    fail_under: FailUnder = None,
+    seed: Seed = 0,
+    root: Root = None,
+    cache: Weights = None,
+    lora: options.LoraTexts = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+) -> None:
+    """Make the videos of a benchmark with a model, those that are there not again; score them.
+
+    A video's noise depends on --seed, its case's id and its take alone, unless the case has a seed
+    of its own. A case that the model cannot make is said, and its video counts as missing.
+    """
+    from anyref.cli import evaluate_job as jobs
+    from anyref.cli.evaluate_run import make_videos
+
+    options.check_dtype(dtype)
+    maker = production.Run(model, dtype, device, loras=options.parse_loras(lora or ()))
+    cases, name = jobs.benchmark_of(benchmark, root), jobs.profile_name(profile)
+    other = None if compare is None else jobs.source_of(compare, cases, name)
+    if other is not None and jobs.holds_scores(other):
+        raise EvaluationError(f"{str(compare)!r} holds scores; compare with a folder of videos")
+    measured = jobs.metrics_of(metrics, cache)
+    job = jobs.job_of(cases, name, measured, fail_under or (), out, workers, seed)
+    videos = out / "videos" / Path(model).name
+    make_videos(cases, videos, maker, takes=takes, steps=steps, seed=seed)
+    if progress.prints() and jobs.finish(job, jobs.source_of(videos, cases, "strict"), other):
+        raise typer.Exit(1)

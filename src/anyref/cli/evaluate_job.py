@@ -1,0 +1,163 @@
+"""What `anyref evaluate` does: everything checked first, then scored, written and printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard, cast, get_args
+
+from anyref.cli import evaluate_table, progress
+from anyref.errors import EvaluationError
+from anyref.evaluation.benchmark import Benchmark, load_benchmark
+from anyref.evaluation.metric import Metric
+from anyref.evaluation.profiles.profile import Profile
+from anyref.evaluation.report import write_report
+from anyref.evaluation.results import Cache, Scorer
+from anyref.evaluation.run import Scored, make_evaluation, score_in_processes
+from anyref.evaluation.run_files import write_files
+from anyref.evaluation.run_profile import (
+    Gate,
+    ProfileName,
+    check_gates,
+    measured_profile,
+    parse_gates,
+    read_scores,
+    suite,
+)
+from anyref.evaluation.videos import Results, find_videos
+from anyref.media import check_writable
+from anyref.packages import default_cache
+
+LAB = "anyref-lab"
+MOST_WORKERS = 4  # by default; each holds a video and the weights in memory
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to score and how, all of it checked before anything slow begins.
+
+    Args:
+        scorer: None for scores that a suite's own scripts wrote.
+        cases: of the benchmark. out: folder of the report.
+    """
+
+    cases: Benchmark
+    profile: Profile
+    scorer: Scorer | None
+    gates: tuple[Gate, ...]
+    out: Path
+    workers: int
+    seed: int
+
+
+def holds_scores(source: Results | Scored) -> TypeGuard[Scored]:
+    """Whether it was read from score files."""
+    return isinstance(source, Scored)
+
+
+def name_of(results: Path) -> str:
+    """What the model of a results folder is called."""
+    return results.resolve().name or "results"
+
+
+def benchmark_of(name: str, root: Path | None) -> Benchmark:
+    """A shipped benchmark, or one from a file; EvaluationError for neither."""
+    if name == LAB and not Path(name).is_file():
+        from anyref.evaluation.lab_cases import lab_benchmark
+
+        return lab_benchmark()
+    try:
+        return load_benchmark(name, root=root)
+    except EvaluationError as error:
+        if Path(name).suffix:
+            raise
+        raise EvaluationError(
+            f"benchmark {name!r} is neither {LAB} nor a file; check the path"
+        ) from error
+
+
+def profile_name(text: str) -> ProfileName:
+    """The name, if a profile has it; EvaluationError otherwise."""
+    if text not in get_args(ProfileName):
+        known = ", ".join(get_args(ProfileName))
+        raise EvaluationError(f"profile {text!r} is none of {known}; name one")
+    return cast(ProfileName, text)
+
+
+def metrics_of(names: str | None, cache: Path | None) -> tuple[Metric, ...]:
+    """The small metrics, all or those named, in their order."""
+    from anyref.evaluation.metrics import small_metrics
+
+    every = {metric.spec.name: metric for metric in small_metrics(cache)}
+    if names is None:
+        return tuple(every.values())
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in every:
+            raise EvaluationError(f"metric {name!r} is none of {', '.join(every)}; name one")
+    return tuple(metric for name, metric in every.items() if name in wanted)
+
+
+def source_of(path: Path, cases: Benchmark, profile: ProfileName) -> Results | Scored:
+    """The videos of a folder, or the scores that the profile's own scripts wrote there."""
+    read = read_scores(path, profile, cases)
+    if read is not None:
+        return read
+    videos = find_videos(cases, path)
+    if not videos.found and not videos.refused:
+        example = next((case.id for case in cases.cases), "ID")
+        raise EvaluationError(
+            f"{str(path)!r} holds 0 videos of {len(cases)} cases of {cases.name!r}; name them "
+            f"after the cases, like {example}.mp4"
+        )
+    return videos
+
+
+def job_of(
+    cases: Benchmark,
+    profile: ProfileName,
+    metrics: tuple[Metric, ...] | None,
+    gates: Sequence[str],
+    out: Path,
+    workers: int | None,
+    seed: int,
+) -> Job:
+    """Everything but the videos, checked; without metrics, for scores of the profile's scripts."""
+    if metrics is None:
+        arithmetic, scorer = suite(profile, cases), None
+        assert arithmetic is not None  # strict reads no scores
+    else:
+        scores = default_cache("evaluation") / "scores"
+        check_writable(scores / "any.json")
+        scorer = Scorer(metrics, Cache(scores))
+        arithmetic = measured_profile(profile, cases, tuple(scorer.specs.values()))
+    parsed = parse_gates(gates)
+    check_gates(parsed, arithmetic)
+    check_writable(out / "report.html")
+    count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    return Job(cases, arithmetic, scorer, parsed, out, count, seed)
+
+
+def _scored(job: Job, source: Results | Scored) -> Scored:
+    """The scores of videos, made with a bar of progress; scores that were read as they are."""
+    if isinstance(source, Scored):
+        return source
+    assert job.scorer is not None  # made for videos
+    name = name_of(source.folder)
+    with evaluate_table.watching(name, len(source.samples)) as watch:
+        table = score_in_processes(job.cases, source, job.scorer, job.workers, watch)
+    return Scored(name, table, source)
+
+
+def finish(job: Job, source: Results | Scored, other: Results | Scored | None) -> bool:
+    """Score, write and print; True when a figure is under its limit."""
+    model = _scored(job, source)
+    against = None if other is None else _scored(job, other)
+    evaluation = make_evaluation(job.cases, job.profile, model, against, job.seed)
+    write_files(job.out, evaluation, job.gates)
+    write_report(job.out / "report.html", evaluation)
+    evaluate_table.show(evaluation)
+    progress.line(f"{job.out}: report.html, report.md, results.json, results.csv")
+    return evaluate_table.under(evaluation, job.gates)

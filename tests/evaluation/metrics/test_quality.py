@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from metric_world import case_of, figure, footage_of, place, plain, portrait, value
+from PIL import Image, ImageFilter
+
+from anyref.evaluation.metrics.quality import Aesthetics, EdgeBlur, ImagingQuality
+
+CASE = case_of(portrait(figure(2)))
+
+
+def blurred(frame, radius):
+    return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def test_imaging_quality_is_one_minus_a_hundredth_of_the_mark(models):
+    frame = plain(0)
+    frame[:, ::2] = 60
+    assert value(ImagingQuality(models), CASE, [frame] * 3) == pytest.approx(0.3)
+
+
+def test_blur_lowers_both(models):
+    sharp = place(0, (256, 256))
+    frames = [[blurred(sharp, radius)] * 2 for radius in (0, 2, 5)]
+    edges = [value(EdgeBlur(), CASE, some) for some in frames]
+    assert edges == sorted(edges)
+    assert edges[2] > edges[0] + 2
+    quality = [value(ImagingQuality(models), CASE, some) for some in frames]
+    assert quality == sorted(quality, reverse=True)
+
+
+def test_tiny_frames_have_no_quality(models):
+    tiny = footage_of([plain(9, (8, 8))] * 2)
+    assert ImagingQuality(models).score(CASE, tiny).cause == "undetected"
+
+
+def test_aesthetics_say_that_they_are_not_here():
+    assert Aesthetics().applies(CASE).cause == "unavailable"
