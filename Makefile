@@ -18,6 +18,7 @@ OUT ?= out/gpu
 MINUTES ?= 9
 PARTS ?= tests table magref kaleido
 SET ?=
+JOBS ?= 2
 
 .PHONY: demo test test-slow lint types check clean gpu gpu-check
 
@@ -25,7 +26,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py out/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not gpu"

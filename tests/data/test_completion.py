@@ -60,7 +60,7 @@ def test_the_later_of_two_like_clips_is_rejected_with_its_similarity_and_the_lim
     row = rows(completed[0])["a4"]
     assert (row.status, row.stage, row.reason) == ("rejected", "duplicates", "near-duplicate")
     assert row.number == pytest.approx(1, abs=1e-3)
-    assert (row.limit, row.detail, row.judged) == (0.97, "like a3", False)
+    assert (row.limit, row.detail, row.judged) == (0.95, "like a3", False)
     assert row.sample().flags.filtered_by == "duplicates"
 
 

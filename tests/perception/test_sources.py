@@ -49,7 +49,7 @@ def test_a_damaged_file_is_refused_with_the_folder_to_delete(toy):
 
 def test_a_model_that_is_not_fetched_says_how_to_fetch_it(tmp_path):
     assert not is_fetched("yunet", tmp_path)
-    with pytest.raises(PerceptionError, match=r"sources\.fetch\(\['yunet'\]\)"):
+    with pytest.raises(PerceptionError, match=r"'yunet' .*anyref data fetch"):
         open_weights("yunet", tmp_path)
 
 

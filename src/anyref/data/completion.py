@@ -42,11 +42,11 @@ class CompletionSettings(Section):
     """What is done to a finished dataset; None for what is not.
 
     Args:
-        duplicates: cosine of the features of two clips' middle frames from which the later one is
-            rejected.
+        duplicates: cosine of the fingerprints of two clips (what their middle frames show, and
+            where they are light and dark) from which the later one is rejected.
     """
 
-    duplicates: Limit | None = 0.97
+    duplicates: Limit | None = 0.95
     identities: IdentitySettings | None = IdentitySettings()
     pairs: PairSettings | None = PairSettings()
     synthesis: SynthesisSettings | None = SynthesisSettings()

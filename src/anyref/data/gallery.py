@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from anyref.data.appearance import COLOUR_BINS, SAMPLED, Appearance, Vectors, count_colours
 from anyref.data.dataset import read_asset, write_asset
+from anyref.data.duplicates import LAYOUT, fingerprint
 from anyref.data.neighbours import VectorFile
 from anyref.data.record import Asset, Origin, Sample, SampleReference
 from anyref.data.rows import Row
@@ -120,7 +121,7 @@ class Gallery:
             DataError: an asset that is missing or damaged, features of another number of
                 references, or of another model than before.
         """
-        middle = self._read(row, CLIP_FEATURES)
+        middle = self._fingerprint(row)
         references = sample.references
         features = self._read(row, FEATURES)
         subjects: tuple[Subject, ...] = ()
@@ -246,6 +247,11 @@ class Gallery:
         np.save(buffer, counted, allow_pickle=False)
         self.colours[row.id] = str(write_asset(self.folder, buffer.getvalue(), "npy").uri)
         return counted.astype(np.float32)
+
+    def _fingerprint(self, row: Row) -> NDArray[np.floating] | None:
+        """What near-duplicates are compared by; of a dataset without layouts the features alone."""
+        features, layout = self._read(row, CLIP_FEATURES), self._read(row, LAYOUT)
+        return features if features is None or layout is None else fingerprint(features, layout)
 
     def _read(self, row: Row, name: str) -> NDArray[np.floating] | None:
         uri = row.assets.get(name)
