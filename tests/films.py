@@ -13,6 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from anyref.data.dataset import Dataset
 from anyref.data.record import Asset, Caption, Sample, SampleReference, Video, sample_id
 from anyref.data.runners import RaySettings, run
 from anyref.data.stages import Blob, Rejection, Stage
@@ -140,6 +141,21 @@ def main():
         ray=RAY,
         on_progress=lambda p: print(p.sources, p.accepted, flush=True),  # noqa: T201
     )
+
+
+def make(inputs, out, chain=None, **given):
+    """A dataset of a folder of films; by the stages of this module when none are given."""
+    return run([inputs], chain or stages(), out, recipe=RECIPE, **given)
+
+
+def one_film(tmp_path, *lines):
+    (tmp_path / "in").mkdir(exist_ok=True)
+    (tmp_path / "in/film.mp4").write_text("\n".join(lines))
+    return tmp_path / "in"
+
+
+def rows(folder):
+    return list(Dataset.open(folder).rows())
 
 
 if __name__ == "__main__":

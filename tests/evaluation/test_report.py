@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -13,37 +12,10 @@ from anyref.evaluation.results import Scorer, score_results
 from anyref.evaluation.run import Scored, make_evaluation
 from anyref.evaluation.run_files import to_csv, to_markdown
 from anyref.evaluation.videos import find_videos
+from pages import Page
 
-VOID = {"meta", "img", "br", "rect", "line"}
 IDS = ("one", "two", "three", "four", "five", "-x_9")
 HOSTILE = "<script>alert(1)</script> [x](javascript:a) =1+1"
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, all text, and whether every element is closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self.open, self.faults = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.faults.append(tag)
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, name):
-        return [attributes for tag, attributes in self.tags if tag == name]
 
 
 @pytest.fixture(scope="module")
