@@ -238,8 +238,8 @@ def markdown(columns: Mapping[str, Any], short: Mapping[str, str]) -> str:
         "by `benchmarks/data_truth.py` (how: at its top), small models, shipped limits. Intervals "
         "are Wilson's at 95 %, for mask IoU bootstrapped. The clips are drawn subjects over still "
         "photographs: what holds for them need not hold for all films. Measures and limits were "
-        "chosen on other collections of the kind (90 and up) and on real films; those for cuts, text "
-        "and duplicates were settled when some of these had been seen.",
+        "chosen on other collections of the kind (90 and up) and on real films; those for cuts, "
+        "text and duplicates were settled when some of these had been seen.",
         "",
         "## Planted defects",
         "",
