@@ -27,7 +27,7 @@ JUDGES = {
     "watermark": "PP-OCR, edges that stay",
     "static": "change of thumbs, Farneback's flow",
     "cut": "PySceneDetect's adaptive detector, Farneback's flow",
-    "duplicate": "EfficientNet-Lite0 on the middle frame",
+    "duplicate": "EfficientNet-Lite0 and where the middle frame is light and dark",
     "face": "YuNet, IS-Net, IoU over 0.25",
 }
 Outcome = Mapping[str, Any]
@@ -163,7 +163,10 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
         "filters": filters(outcomes),
         "clean clips rejected": rejected(outcomes),
         "reasons": reasons(outcomes),
-        "ranges": {**ranges(outcomes), "duplicate: cosine": likeness(results)},
+        "ranges": {
+            **ranges(outcomes),
+            "duplicate: cosine of the features alone": likeness(results),
+        },
         "pairs": pairing(results),
         "pairs without the upper limit": pairing(results, "also_alike"),
         "seconds per clip": round(

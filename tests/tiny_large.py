@@ -230,16 +230,11 @@ def save_flux(folder: Path) -> tuple[Path, Path, Path]:
         FlowMatchEulerDiscreteScheduler,
         FluxFillPipeline,
         FluxPipeline,
-        FluxPriorReduxPipeline,
         FluxTransformer2DModel,
     )
-    from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
     from transformers import (
         CLIPTextConfig,
         CLIPTextModel,
-        SiglipImageProcessorPil,
-        SiglipVisionConfig,
-        SiglipVisionModel,
         T5Config,
         T5EncoderModel,
         T5Tokenizer,
@@ -282,6 +277,15 @@ def save_flux(folder: Path) -> tuple[Path, Path, Path]:
     fill = FluxTransformer2DModel(in_channels=48, **transformer)
     FluxPipeline(transformer=base, **parts).save_pretrained(folder / "base")
     FluxFillPipeline(transformer=fill, **parts).save_pretrained(folder / "fill")
+    return folder / "fill", save_redux(folder / "redux"), folder / "base"
+
+
+def save_redux(folder: Path) -> Path:
+    """A folder of Redux."""
+    from diffusers import FluxPriorReduxPipeline
+    from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+    from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
+
     siglip = SiglipVisionConfig(
         hidden_size=16,
         intermediate_size=16,
@@ -294,8 +298,8 @@ def save_flux(folder: Path) -> tuple[Path, Path, Path]:
         image_encoder=SiglipVisionModel(siglip),
         feature_extractor=SiglipImageProcessorPil(size={"height": 28, "width": 28}),
         image_embedder=ReduxImageEncoder(redux_dim=16, txt_in_features=16),
-    ).save_pretrained(folder / "redux")
-    return folder / "fill", folder / "redux", folder / "base"
+    ).save_pretrained(folder)
+    return folder
 
 
 def pictures(*sizes: tuple[int, int]) -> list:
