@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reels import JumpShots, scene, write_film
 
 from anyref.data.footage import BadFilmError, FilmLimits, open_film
 from anyref.data.shots import bar_lines, bright_lines, survey
 from anyref.data.sources import Source
+from reels import JumpShots, scene, write_film
 
 
 def surveyed(path, max_seconds=100.0):
