@@ -44,3 +44,30 @@ def test_a_small_mark_in_a_bar_does_not_keep_the_bar():
     grey[:5] = grey[-5:] = 4
     grey[1:4, 5:10] = 255
     assert bar_lines(bright_lines(grey)) == 5
+
+
+def marked(frames):
+    for frame in frames:
+        frame[6:14, 40:56] = 255
+    return frames
+
+
+def test_a_mark_stays_through_the_cuts_of_a_film(tmp_path):
+    shots = [scene(level, 10) for level in (40, 160, 60, 200, 90)]
+    film = [frame for shot in shots for frame in marked([f.copy() for f in shot])]
+    stays = surveyed(write_film(tmp_path / "a.mp4", film)).stays
+    rows, columns = stays.shape
+    y, x = np.flatnonzero(stays.any(1)) / rows * 48, np.flatnonzero(stays.any(0)) / columns * 64
+    assert 2 < y.min() < 7 and 13 < y.max() < 18
+    assert 36 < x.min() < 41 and 55 < x.max() < 60
+
+
+def test_what_one_shot_alone_shows_does_not_stay(tmp_path):
+    shots = [scene(level, 10) for level in (40, 160, 60, 200, 90)]
+    film = [*marked([f.copy() for f in shots[0]]), *(f for shot in shots[1:] for f in shot)]
+    assert not surveyed(write_film(tmp_path / "a.mp4", film)).stays.any()
+
+
+def test_few_shots_say_nothing_of_what_stays(tmp_path):
+    film = [frame for level in (40, 160, 60) for frame in scene(level, 10)]
+    assert surveyed(write_film(tmp_path / "a.mp4", film)).stays is None

@@ -99,7 +99,7 @@ class Cut:
 def clip_stages(settings: ClipSettings, load_grade: LoadGrade) -> list[Stage]:
     """Two stages: `shots` looks for the cuts of a film, `clips` makes an item of each clip.
 
-    `clips` leaves payload clip, video, frames, frame_numbers and thumbs.
+    `clips` leaves payload clip, video, frames, frame_numbers, thumbs and stays (see `Survey`).
 
     Raises:
         PerceptionError: when the grade's shot detector cannot be used here.
@@ -245,6 +245,7 @@ def _clip(
         frames=frames[list(numbers)],
         frame_numbers=numbers,
         thumbs=thumbs_of(frames),
+        stays=_stays_within(found),
     )
     return made.measure(
         duration_s=len(frames) / settings.fps,
@@ -252,6 +253,16 @@ def _clip(
         source_width=found.geometry.width,
         source_height=found.geometry.height,
     )
+
+
+def _stays_within(found: Survey) -> NDArray[np.bool_] | None:
+    """What stays through the cuts, without the film's bars."""
+    if found.stays is None:
+        return None
+    rows, columns = found.stays.shape
+    x, y = columns / found.geometry.width, rows / found.geometry.height
+    left, top, right, bottom = found.content
+    return found.stays[round(top * y) : round(bottom * y), round(left * x) : round(right * x)]
 
 
 def thumbs_of(frames: Iterable[Picture]) -> NDArray[np.uint8]:

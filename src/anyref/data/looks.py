@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anyref.data.shots import bar_lines, bright_lines
+from anyref.data.shots import bar_lines, bright_lines, common_edges
 from anyref.media import fit
 from anyref.perception.runtimes import opencv
 
@@ -33,6 +33,7 @@ MARK_CHANGE = (
 MARK_JOIN, MARK_RING = 5, 9  # pixels: edges nearer than this are one mark; what is around it
 MARK_SURROUNDED = 0.8  # part of the ring that changes
 MARK_SIZES = (1e-3, 0.1)  # of the frame, of a mark's box
+MARK_OF_FILM = 0.5  # of a mark's edges that the film has in its other shots too
 MAX_MARKS = 64  # candidates looked at, largest first
 
 
@@ -104,18 +105,22 @@ def _edge_width(cv2: Any, grey: NDArray[np.float32]) -> float:
     return float(np.percentile(widths, SHARPEST))
 
 
-def watermark_edges(frames: Frames) -> float:
+def watermark_edges(frames: Frames, stays: NDArray[np.bool_] | None = None) -> float:
     """What part of the frame a mark covers whose edges stay while the scene around changes, 0 to 1.
 
-    An edge stays when every frame has it at the same pixel in the same direction: the smallest
-    projection of the frames' gradients on their median (the median finds the mark in Dekel et al.
-    2017) is above a limit. Edges near each other are one mark; it counts when what is around it
-    changes most of the time. So a mark is not seen over a scene that stands still, and neither is
-    what stands there taken for a mark; a rock in waving grass may be.
+    An edge stays when every frame has it at the same pixel in the same direction, see
+    `anyref.data.shots.common_edges`. Edges near each other are one mark; it counts when what is
+    around it changes most of the time. So a mark is not seen over a scene that stands still, and
+    neither is what stands there taken for a mark. A rock in waving grass would be; it does not stay
+    through the cuts of a film.
+
+    Args:
+        stays: where an edge stays through the cuts of the film, bool (Y, X) of this clip's picture
+            at any size; None for a film of few shots.
     """
     with opencv(1) as cv2:
         greys = np.stack(_greys(cv2, frames, MARK_SIDE)).astype(np.float32)  # (K, y, x)
-        edges = _staying_edges(greys)
+        edges = (common_edges(greys).min(0) > MARK_EDGE).astype(np.uint8)  # (y, x)
         edges[[0, -1]] = edges[:, [0, -1]] = 0
         if len(greys) < 3 or not edges.any():
             return 0.0
@@ -123,18 +128,14 @@ def watermark_edges(frames: Frames) -> float:
         changing = (apart > MARK_CHANGE).astype(np.uint8)
         spots = cv2.dilate(edges, np.ones((MARK_JOIN, MARK_JOIN), np.uint8))
         count, labels, stats, _ = cv2.connectedComponentsWithStats(spots)
+        if stays is not None:
+            size = (edges.shape[1], edges.shape[0])
+            film = cv2.resize(stays.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+            spread = np.bincount(labels[edges > 0], minlength=count)
+            common = np.bincount(labels[(edges > 0) & film], minlength=count)
+            stats[common < MARK_OF_FILM * spread] = 0
         found = _marks(cv2, labels, stats[:count], changing)
     return min(1.0, found / changing.size)
-
-
-def _staying_edges(greys: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """1 where all frames (K, y, x) have the same edge, (y, x)."""
-    x = np.gradient(greys, axis=2)
-    y = np.gradient(greys, axis=1)
-    middle_x, middle_y = np.median(x, 0), np.median(y, 0)  # (y, x)
-    length = np.maximum(np.hypot(middle_x, middle_y), 1e-6)
-    along = (x * middle_x + y * middle_y) / length  # (K, y, x)
-    return np.asarray(along.min(0) > MARK_EDGE, np.uint8)
 
 
 def _marks(

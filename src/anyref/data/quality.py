@@ -51,7 +51,7 @@ QUALITY_RULES = (
     Rule(measurement="watermark_edges", at_most=0.005),
     Rule(measurement="motion_amplitude", at_least=0.004, at_most=0.8),
     Rule(measurement="cut_inside", at_most=0.06),
-    Rule(measurement="nsfw", at_most=0.6),
+    Rule(measurement="nsfw", at_most=0.8),  # "highly probable" to the authors of open_nsfw
     Rule(measurement="naturalness", at_most=75),
     Rule(measurement="text_area", at_most=0.02),
     Rule(measurement="watermark_text", at_most=0.001),
@@ -158,14 +158,15 @@ def measure_pixels(item: Item) -> Item:
     thumbs, frames = item.payload["thumbs"], item.payload["frames"]
     bars, inside = black_bars(thumbs)
     level, dark = brightness(inside)
-    return item.hold(**{LAYOUT: array_blob(layout_of(thumbs))}).measure(
+    bare = item.drop("stays").hold(**{LAYOUT: array_blob(layout_of(thumbs))})
+    return bare.measure(
         black_bars=bars,
         blur=blur(frames),
         brightness=level,
         dark_frames=dark,
         sharpness=sharpness(frames),
         still_frames=stillness(inside),
-        watermark_edges=watermark_edges(frames),
+        watermark_edges=watermark_edges(frames, item.payload.get("stays")),
     )
 
 

@@ -24,6 +24,7 @@ from anyref.data.faces import (
 )
 from anyref.data.labels import Label, LabelSettings, label_of, namer_among
 from anyref.data.record import MAX_REFERENCES
+from anyref.data.soundness import SoundnessSettings, covered, stable
 from anyref.data.thresholds import Section
 from anyref.data.tracks import Track, TrackSettings
 from anyref.data.views import (
@@ -61,6 +62,7 @@ class SubjectSettings(Section):
     crops: CropSettings = CropSettings()
     labels: LabelSettings = LabelSettings()
     faces: FaceSettings = FaceSettings()
+    soundness: SoundnessSettings = SoundnessSettings()
     max_views: int = 4
     background: bool = True
     min_background: float = 0.5
@@ -165,6 +167,10 @@ class Look:
         tracks, softs, by_box = self._tracks()
         views = views_of(self.frames, tracks, softs, by_box, self.settings.crops, self.dropped)
         views = without_overlap(views, self.settings.views, self.dropped)
+        views = covered(self.frames, views, self.settings.soundness, self.dropped)
+        views = stable(
+            self.frames, views, softs, self.grade.masks, self.settings.soundness, self.dropped
+        )
         faces, owners = self._faces(tracks)
         labels: list[Label] = []
         for number, track in enumerate(tracks):

@@ -26,7 +26,8 @@ from anyref.perception.small import Grade
 __all__ = ["SUBJECT_RULES", "SubjectFinder", "SubjectSettings", "subject_stages"]
 
 REASONS: tuple[str, ...] = (
-    *get_args(Fault), "fleeting", "crowd", "overlap", "spare", "label", "faceless", "over_face",
+    *get_args(Fault), "fleeting", "crowd", "overlap", "uncovered", "unchecked", "unstable", "spare",
+    "label", "faceless", "over_face",
     *get_args(FaceFault),
 )  # fmt: skip
 MEASURES: tuple[str, ...] = (

@@ -77,12 +77,14 @@ class View:
 
     Args:
         score: the detector's, None for what merely stands out.
+        by_box: whether it was cut out by a box, not found as what stands out in the frame.
     """
 
     frame: int
     pixels: Pixels
     measures: Measures
     score: float | None
+    by_box: bool = False
 
     @property
     def worth(self) -> float:
@@ -241,8 +243,15 @@ def views_of(
                 dropped[wrong] += 1
                 continue
             score = None if seen.label is None else seen.score
-            view = View(frame=seen.frame, pixels=pixels, measures=measures, score=score)
-            views[number].append(view)
+            views[number].append(
+                View(
+                    frame=seen.frame,
+                    pixels=pixels,
+                    measures=measures,
+                    score=score,
+                    by_box=seen.mask is None,
+                )
+            )
     return views
 
 
