@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from anyref.data.crops import CropSettings, measure
 from anyref.data.soundness import SoundnessSettings, covered, stable
 from anyref.data.views import View
-from hares import COUNT, HEIGHT, WIDTH, mask_of, meadow, walk
+from hares import BODY, COUNT, HEIGHT, WIDTH, hops, mask_of, meadow, walk
 
 SETTINGS = SoundnessSettings()
 
@@ -79,7 +80,8 @@ def kept_of(segmenter, views, settings=SETTINGS):
 def test_a_mask_that_is_seen_again_from_afar_is_kept():
     look = SecondLook(red)
     assert kept_of(look, [view(2), view(4)]) == (2, 0)
-    assert look.sizes == [(HEIGHT + 2 * round(HEIGHT / 3), WIDTH + 2 * round(WIDTH / 3))] * 2
+    afar = (HEIGHT + 2 * round(HEIGHT / 3), WIDTH + 2 * round(WIDTH / 3))
+    assert look.sizes[1::2] == [afar] * 2
 
 
 def test_a_mask_that_half_vanishes_from_afar_is_dropped():
@@ -115,10 +117,34 @@ def test_a_small_subject_is_looked_at_larger():
     softs = {0: pixels.astype(np.float32)}
     (kept,) = stable(frames, [[small]], softs, look, SETTINGS, Counter())
     assert kept == [small]
-    assert look.sizes == [(90, 90)]
+    assert look.sizes[1] == (90, 90)
+
+
+def test_a_closer_look_that_finds_an_ear_drops_the_view():
+    bare = view(2, ear=False)
+    dropped = Counter()
+    softs = {2: bare.pixels.astype(np.float32)}
+    frames = walk([meadow()] * COUNT)
+    look = SecondLook(lambda picture: red(picture) * (picture.shape[0] < HEIGHT / 2))
+    settings = SoundnessSettings(max_unstable=1)
+    assert stable(frames, [[bare]], softs, look, settings, dropped) == [[]]
+    lax = SoundnessSettings(max_unstable=1, max_added=0.2)
+    assert stable(frames, [[bare]], softs, look, lax, dropped) == [[bare]]
+    top = hops(2)[0]
+    rows = round(top + 0.5 * BODY[0]) - round(top - 0.35 * BODY[0])
+    assert look.sizes[0][0] == pytest.approx(rows, abs=1)
+
+
+def test_a_view_lacks_what_another_view_has_there():
+    sits = np.repeat(walk([meadow()] * COUNT)[3:4], COUNT, axis=0)
+    dropped = Counter()
+    views = [[view(3), replace(view(3, ear=False), frame=4)]]
+    kept = covered(sits, views, SETTINGS, dropped)
+    assert [one.frame for one in kept[0]] == [3]
+    assert dropped == {"disagreement": 1}
 
 
 def test_without_a_second_look_the_segmenter_is_not_asked():
     look = SecondLook(body_alone)
-    assert kept_of(look, [view(2)], SoundnessSettings(max_unstable=1)) == (1, 0)
+    assert kept_of(look, [view(2)], SoundnessSettings(looks=False)) == (1, 0)
     assert not look.sizes

@@ -59,8 +59,8 @@ def walk():
 def test_a_subject_gets_views_of_several_frames_one_of_them_the_main_one(walk):
     views = of_kind(walk, "object")
     assert {view.entity_id for view in views} == {"clip-1-1"}
-    assert [view.pair_type for view in views] == ["regular", *["in_clip_other_frame"] * 2]
-    assert len({view.origin.frame for view in views}) == 3
+    assert [view.pair_type for view in views] == ["regular", *["in_clip_other_frame"] * 3]
+    assert len({view.origin.frame for view in views}) == 4
     assert {view.label for view in views} == {"dog"}
     assert {view.scores.det_conf for view in views} == {0.9}
     assert views[0].foreign == {"anyref": {"label_by": "stand-in/1", "label_score": 0.9}}
@@ -121,7 +121,7 @@ def test_all_that_is_declared_is_measured(walk):
     (stage,) = subject_stages(SubjectSettings(), stage_models.grade)
     assert set(walk.measurements) == set(stage.measures)
     assert walk.measurements["subjects"] == 1
-    assert walk.measurements["references"] == 4
+    assert walk.measurements["references"] == 5
     assert walk.measurements["references_dropped"] == 0
     assert 0.5 < walk.measurements["background_visible"] < 0.95
 
@@ -159,7 +159,7 @@ def test_an_empty_clip_gets_a_record_that_the_rules_reject():
 def test_a_person_is_kept_with_a_face_which_is_a_reference_of_the_same_entity():
     made = find(stage_models.walking(side=80, face=True), label="person")
     people, faces = of_kind(made, "human"), of_kind(made, "face")
-    assert len(people) == 3
+    assert len(people) == 4
     assert 1 <= len(faces) <= 4
     assert {face.entity_id for face in faces} == {people[0].entity_id}
     assert faces[0].ref_id == "1-face-1"
@@ -175,15 +175,15 @@ def test_a_person_without_a_face_is_dropped_unless_faces_are_not_required():
     frames = stage_models.walking()
     made = find(frames, label="person", chances=(0.0, 0.0))
     assert of_kind(made, "human") == []
-    assert made.measurements["dropped_faceless"] == 3
+    assert made.measurements["dropped_faceless"] == 4
     loose = SubjectSettings.model_validate({"faces": {"required": False}})
-    assert len(of_kind(find(frames, loose, label="person", chances=(0.0, 0.0)), "human")) == 3
+    assert len(of_kind(find(frames, loose, label="person", chances=(0.0, 0.0)), "human")) == 4
 
 
 def test_an_object_that_is_a_face_is_dropped_and_the_face_stands_for_somebody():
     made = find(stage_models.walking(side=48, face=True))
     assert of_kind(made, "object") == []
-    assert made.measurements["dropped_over_face"] == 3
+    assert made.measurements["dropped_over_face"] == 4
     faces = of_kind(made, "face")
     caption = made.record.captions[0].text
     assert {caption[slice(*face.caption_span)] for face in faces} == {"person"}
@@ -210,8 +210,8 @@ def test_a_view_that_the_classifier_does_not_agree_with_is_dropped():
     strict = SubjectSettings.model_validate({"labels": {"view_agreement": 0.95}})
     made = find(stage_models.walking(), strict)
     assert of_kind(made, "object") == []
-    assert made.measurements["dropped_label"] == 3
-    assert made.measurements["references_dropped"] == 3
+    assert made.measurements["dropped_label"] == 4
+    assert made.measurements["references_dropped"] == 4
 
 
 def test_at_most_so_many_views_of_one_subject_are_kept_and_the_rest_counted():
@@ -219,7 +219,7 @@ def test_at_most_so_many_views_of_one_subject_are_kept_and_the_rest_counted():
     made = find(stage_models.walking(), few)
     assert len(made.record.references) == 1
     assert made.record.references[0].pair_type == "regular"
-    assert made.measurements["dropped_spare"] == 2
+    assert made.measurements["dropped_spare"] == 3
 
 
 def test_more_faces_than_there_is_room_for_are_counted():
@@ -230,7 +230,7 @@ def test_more_faces_than_there_is_room_for_are_counted():
         label="person",
     )
     assert len(of_kind(made, "face")) == 2
-    assert made.measurements["dropped_spare"] == 1 + 4
+    assert made.measurements["dropped_spare"] == 2 + 4
 
 
 def test_more_references_than_a_record_holds_are_refused_with_the_settings():

@@ -30,6 +30,7 @@ OFF = 1.5  # pixels that a point may be off the motion
 MIN_FRAMES = 3  # to tell what is behind
 MOVED = 14.0  # levels; a smaller difference from what is behind is none
 SOFT = 1.0  # deviation of the blur before colours are compared
+SAME = 12  # levels; what the flow leads to looks no more different
 NEAR, RIM = 4, 2  # pixels: what hangs on a mask; what is its soft edge
 LIGHT, TINT = 16, 4  # levels of CIELAB's L, and of a and b, in one bin of colour
 TINTS = 32  # bins of a and of b, around grey
@@ -110,6 +111,60 @@ def uncovered(seen: Behind, pixels: Pixels, others: Pixels) -> float:
         near = cv2.dilate(solid, _square(NEAR)) > 0
         touching = np.unique(labels[near & (parts > 0)])
         return float(np.isin(labels, touching[touching > 0]).sum() / max(1, mask.sum()))
+
+
+class Carrier:
+    """Masks carried from one sampled frame of a clip to another, by optical flow (DIS, Kroeger et
+    al. 2016).
+
+    Args:
+        frames: uint8 (K, Y, X, 3) at full size.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self._size = fit(frames.shape[2], frames.shape[1], SIDE, SIDE)
+        self._frames = frames
+        self._small: dict[int, NDArray[np.uint8]] = {}
+        self._flows: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    def left_out(self, view: tuple[int, Pixels], other: tuple[int, Pixels]) -> float:
+        """What the other mask of a subject has more where the flow is sure, in areas of the mask.
+
+        Args:
+            view, other: sampled frame, and mask at full size.
+        """
+        (here, mask), (there, more) = view, other
+        with opencv(1) as cv2:
+            forth, back = self._flow(cv2, here, there), self._flow(cv2, there, here)
+            rows, columns = np.indices(forth.shape[:2], np.float32)
+            x, y = columns + forth[..., 0], rows + forth[..., 1]
+            again = cv2.remap(back, x, y, cv2.INTER_LINEAR)
+            seen = cv2.remap(self._soft(cv2, there), x, y, cv2.INTER_LINEAR)
+            carried = cv2.remap(
+                _shrunk(cv2, more, self._size).astype(np.uint8), x, y, cv2.INTER_NEAREST
+            )
+            apart = cv2.absdiff(seen, self._soft(cv2, here)).max(-1)
+            inside = (x >= 0) & (y >= 0) & (x <= self._size[0] - 1) & (y <= self._size[1] - 1)
+            sure = inside & (np.hypot(*np.moveaxis(forth + again, -1, 0)) < OFF) & (apart < SAME)
+            solid = _shrunk(cv2, mask, self._size).astype(np.uint8)
+            rim = cv2.dilate(solid, _square(RIM + 1)) > 0
+            parts = ((carried > 0) & sure & ~rim).astype(np.uint8)
+            parts = cv2.morphologyEx(parts, cv2.MORPH_OPEN, _square(RIM))
+        return float(parts.sum() / max(1, solid.sum()))
+
+    def _soft(self, cv2: Any, number: int) -> NDArray[np.uint8]:
+        if number not in self._small:
+            small = cv2.resize(self._frames[number], self._size, interpolation=cv2.INTER_AREA)
+            self._small[number] = cv2.GaussianBlur(small, (0, 0), SOFT)
+        return self._small[number]
+
+    def _flow(self, cv2: Any, here: int, there: int) -> NDArray[np.float32]:
+        """Where each pixel of a frame is in another, as the way there: (Y, X, 2)."""
+        if (here, there) not in self._flows:
+            greys = [cv2.cvtColor(self._soft(cv2, k), cv2.COLOR_RGB2GRAY) for k in (here, there)]
+            dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+            self._flows[here, there] = dis.calc(*greys, None)
+        return self._flows[here, there]
 
 
 def _camera(

@@ -11,25 +11,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from anyref.data.coverage import Frames, Pixels, behind, uncovered
+from anyref.data.coverage import Behind, Carrier, Frames, Pixels, behind, uncovered
 from anyref.data.crops import box_around, widened
 from anyref.data.thresholds import Section
 from anyref.data.views import View
-from anyref.perception.contracts import Mask, Picture, Segmenter
+from anyref.perception.contracts import Box, Mask, Picture, Segmenter
 from anyref.perception.runtimes import opencv
 
 BORDER = 1 / 3  # of the frame's sides, laid around it: it looks smaller then
-SMALL, GROWN = (
-    0.03,
-    1.0,
-)  # of the frame: less is shown larger instead, with this much of its box around
+SMALL = 0.03  # of the frame: a smaller subject looks larger instead
+GROWN = 1.0  # of its box, shown around it then
+SIDES, ABOVE, UPPER = 0.1, 0.35, 0.5  # of a mask's box: around its upper part, and how much of it
 EDGE, NEAR = 0.004, 0.03  # frame diagonals: an outline may move this far; what is near a mask
 
 Views = Sequence[Sequence[View]]
+SoundnessFault = Literal["uncovered", "disagreement", "unchecked", "unstable"]
 
 
 class SoundnessSettings(Section):
@@ -37,15 +38,23 @@ class SoundnessSettings(Section):
 
     Args:
         max_uncovered: what moves with the mask's colours beside it, in areas of the mask.
+        max_disagreement: what the mask of another view of the subject has more, carried over by
+            optical flow, in areas of the mask.
         known_motion: whether views of a clip are dropped whose camera's motion cannot be told, so
             that nothing is known of what its masks leave out.
-        max_unstable: what the second look adds to the mask or takes from it, in areas of it. 1 for
-            no second look, which is half of the models' work for a clip.
+        max_added: what a closer look at its upper part, where ears and hats are, adds to the mask,
+            in areas of it.
+        max_unstable: what a look from afar adds to the mask or takes from it, in areas of it.
+        looks: whether the segmenter looks again at all, which is half of the models' work for a
+            clip.
     """
 
     max_uncovered: float = Field(default=0.006, ge=0)
+    max_disagreement: float = Field(default=0.012, ge=0)
     known_motion: bool = True
-    max_unstable: float = Field(default=0.1, ge=0, le=1)
+    max_added: float = Field(default=0.003, ge=0)
+    max_unstable: float = Field(default=0.1, ge=0)
+    looks: bool = True
 
 
 def covered(
@@ -60,25 +69,36 @@ def covered(
     """
     masks = _masks(views, frames.shape[1:3])
     seen = {k: behind(frames, k, masks) for k in sorted(masks)}
+    carrier = Carrier(frames)
     kept: list[list[View]] = []
     for some in views:
-        good = []
-        wrong = 0
-        for view in some:
-            known = seen[view.frame]
-            others = masks[view.frame] & ~view.pixels
-            if known is None and settings.known_motion:
-                dropped["unchecked"] += 1
-            elif known and uncovered(known, view.pixels, others) > settings.max_uncovered:
-                dropped["uncovered"] += 1
-                wrong += 1
-            else:
-                good.append(view)
-        if 2 * wrong > len(some):
-            dropped["uncovered"] += len(good)
-            good = []
-        kept.append(good)
+        found = [_fault(view, some, seen, masks, carrier, settings) for view in some]
+        if 2 * found.count("uncovered") > len(some):
+            found = ["uncovered"] * len(some)
+        dropped.update(fault for fault in found if fault is not None)
+        kept.append([view for view, fault in zip(some, found, strict=True) if fault is None])
     return kept
+
+
+def _fault(
+    view: View,
+    views: Sequence[View],
+    seen: Mapping[int, Behind | None],
+    masks: Mapping[int, Pixels],
+    carrier: Carrier,
+    settings: SoundnessSettings,
+) -> SoundnessFault | None:
+    """What is wrong with one of a subject's views; None for nothing."""
+    known = seen[view.frame]
+    if known is None:
+        return "unchecked" if settings.known_motion else None
+    if uncovered(known, view.pixels, masks[view.frame] & ~view.pixels) > settings.max_uncovered:
+        return "uncovered"
+    mine = (view.frame, view.pixels)
+    others = [(other.frame, other.pixels) for other in views if other.frame != view.frame]
+    if any(carrier.left_out(mine, other) > settings.max_disagreement for other in others):
+        return "disagreement"
+    return None
 
 
 def stable(
@@ -89,14 +109,14 @@ def stable(
     settings: SoundnessSettings,
     dropped: Counter[str],
 ) -> list[list[View]]:
-    """The views that a second look at another scale cuts out again.
+    """The views that looks at other scales cut out again.
 
     Those that were cut out by a box are kept: a box is looked at in one scale always.
 
     Args:
         views: by subject. softs: the first look, by sampled frame.
     """
-    if settings.max_unstable >= 1:
+    if not settings.looks:
         return [list(some) for some in views]
     masks = _masks(views, frames.shape[1:3])
     again = _Again(frames, segmenter)
@@ -106,8 +126,11 @@ def stable(
         for view in some:
             if not view.by_box:
                 taken = masks[view.frame] | (softs[view.frame] > 0.5)
-                change = _change(view.pixels, again.look(view), taken & ~view.pixels)
-                if change > settings.max_unstable:
+                taken &= ~view.pixels
+                if (
+                    _added(view.pixels, again.closer(view), taken) > settings.max_added
+                    or _change(view.pixels, again.look(view), taken) > settings.max_unstable
+                ):
                     dropped["unstable"] += 1
                     continue
             good.append(view)
@@ -126,10 +149,21 @@ class _Again:
         """What stands out around a view, soft (Y, X)."""
         frame = self._frames[view.frame]
         if view.measures.area < SMALL:
-            return self._nearer(frame, view)
+            return self._part(frame, box_around(view.pixels).grown(GROWN))
         if view.frame not in self._whole:
             self._whole[view.frame] = self._from_afar(frame)
         return self._whole[view.frame]
+
+    def closer(self, view: View) -> Mask:
+        """What stands out around a view's upper part, soft (Y, X)."""
+        box = box_around(view.pixels)
+        part = Box(
+            box.left - SIDES * box.width,
+            box.top - ABOVE * box.height,
+            box.right + SIDES * box.width,
+            box.top + UPPER * box.height,
+        )
+        return self._part(self._frames[view.frame], part)
 
     def _from_afar(self, frame: Picture) -> Mask:
         height, width = frame.shape[:2]
@@ -139,12 +173,22 @@ class _Again:
         (soft,) = self._segmenter.segment([wide])
         return soft[y : y + height, x : x + width]
 
-    def _nearer(self, frame: Picture, view: View) -> Mask:
-        rows, columns = box_around(view.pixels).grown(GROWN).pixels(view.pixels)
+    def _part(self, frame: Picture, box: Box) -> Mask:
+        rows, columns = box.pixels(frame)
         (part,) = self._segmenter.segment([np.ascontiguousarray(frame[rows, columns])])
         soft = np.zeros(frame.shape[:2], np.float32)
         soft[rows, columns] = part
         return soft
+
+
+def _added(pixels: Pixels, again: Mask, taken: Pixels) -> float:
+    """What another look adds beside the mask and on it, off its outline, in its areas."""
+    near = widened(pixels, EDGE)
+    parts = near | ((again > 0.5) & ~taken)
+    with opencv(1) as cv2:
+        _, labels = cv2.connectedComponents(parts.astype(np.uint8))
+    hangs = np.isin(labels, np.unique(labels[pixels])) & ~near
+    return float(hangs.sum() / max(1, pixels.sum()))
 
 
 def _change(pixels: Pixels, again: Mask, taken: Pixels) -> float:

@@ -17,6 +17,7 @@ from anyref.data.faces import FaceFault, SeenFace
 from anyref.data.labels import namer_among
 from anyref.data.references import Draft, array_blob, face_features, picture_features
 from anyref.data.scene import Look, SubjectSettings
+from anyref.data.soundness import SoundnessFault
 from anyref.data.stages import Blob, Item, Stage
 from anyref.data.thresholds import Rule
 from anyref.data.views import Frames
@@ -26,9 +27,8 @@ from anyref.perception.small import Grade
 __all__ = ["SUBJECT_RULES", "SubjectFinder", "SubjectSettings", "subject_stages"]
 
 REASONS: tuple[str, ...] = (
-    *get_args(Fault), "fleeting", "crowd", "overlap", "uncovered", "unchecked", "unstable", "spare",
-    "label", "faceless", "over_face",
-    *get_args(FaceFault),
+    *get_args(Fault), "fleeting", "crowd", "overlap", *get_args(SoundnessFault), "spare", "label",
+    "faceless", "over_face", *get_args(FaceFault),
 )  # fmt: skip
 MEASURES: tuple[str, ...] = (
     "subjects", "references", "faces", "largest_area", "background_visible", "references_dropped",

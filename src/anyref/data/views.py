@@ -60,7 +60,7 @@ class ViewSettings(Section):
 
     min_score: float = 0.6
     min_box: float = 0.008
-    views: int = 3
+    views: int = 4
     masks: int = 4
     salient: bool = True
     min_sightings: int = 2
