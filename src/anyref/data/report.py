@@ -183,7 +183,8 @@ def _funnel(dataset: Dataset, counted: Tally) -> Markup:
         gone = step.rejected.total()
         rows.append((step.stage, step.tool, f"{gone:,}", f"{step.left:,}", bar, joined(*reasons)))
     headings = ("stage", "made by", "rejected", "left", "", "why")
-    return tag("section", tag("h2", "What was rejected, stage by stage"), table(headings, rows))
+    heading = tag("h2", "What was rejected, stage by stage")
+    return tag("section", heading, table(headings, rows), class_="funnel")
 
 
 def _references(counted: Tally) -> Markup:

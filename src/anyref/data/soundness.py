@@ -49,11 +49,11 @@ class SoundnessSettings(Section):
             clip.
     """
 
-    max_uncovered: float = Field(default=0.006, ge=0)
-    max_disagreement: float = Field(default=0.012, ge=0)
+    max_uncovered: float = Field(default=0.003, ge=0)
+    max_disagreement: float = Field(default=0.0025, ge=0)
     known_motion: bool = True
     max_added: float = Field(default=0.003, ge=0)
-    max_unstable: float = Field(default=0.1, ge=0)
+    max_unstable: float = Field(default=0.08, ge=0)
     looks: bool = True
 
 
