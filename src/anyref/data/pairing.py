@@ -35,7 +35,7 @@ class PairSettings(Section):
 
     at_least: Limit = 0.65
     at_most: Limit = 0.9
-    per_reference: int = 3
+    per_reference: int = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from anyref.perception.runtimes import opencv
 BORDER = 1 / 3  # of the frame's sides, laid around it: it looks smaller then
 SMALL = 0.03  # of the frame: a smaller subject looks larger instead
 GROWN = 1.0  # of its box, shown around it then
+WIDER = 0.4  # of the box of what was cut out by a box, shown around it
 SIDES, ABOVE, UPPER = 0.1, 0.35, 0.5  # of a mask's box: around its upper part, and how much of it
 EDGE, NEAR = 0.004, 0.03  # frame diagonals: an outline may move this far; what is near a mask
 
@@ -111,7 +112,7 @@ def stable(
 ) -> list[list[View]]:
     """The views that looks at other scales cut out again.
 
-    Those that were cut out by a box are kept: a box is looked at in one scale always.
+    What was cut out by a box is cut out by a larger one.
 
     Args:
         views: by subject. softs: the first look, by sampled frame.
@@ -124,15 +125,12 @@ def stable(
     for some in views:
         good = []
         for view in some:
+            taken = masks[view.frame] & ~view.pixels
             if not view.by_box:
-                taken = masks[view.frame] | (softs[view.frame] > 0.5)
-                taken &= ~view.pixels
-                if (
-                    _added(view.pixels, again.closer(view), taken) > settings.max_added
-                    or _change(view.pixels, again.look(view), taken) > settings.max_unstable
-                ):
-                    dropped["unstable"] += 1
-                    continue
+                taken |= (softs[view.frame] > 0.5) & ~view.pixels
+            if again.differs(view, taken, settings):
+                dropped["unstable"] += 1
+                continue
             good.append(view)
         kept.append(good)
     return kept
@@ -145,9 +143,23 @@ class _Again:
         self._frames, self._segmenter = frames, segmenter
         self._whole: dict[int, Mask] = {}
 
+    def differs(self, view: View, taken: Pixels, settings: SoundnessSettings) -> bool:
+        """Whether a look from near adds something, or one from afar changes the mask.
+
+        Args:
+            taken: what the first look gave to something else.
+        """
+        if not view.by_box and _added(view.pixels, self.closer(view), taken) > settings.max_added:
+            return True
+        return _change(view.pixels, self.look(view), taken) > settings.max_unstable
+
     def look(self, view: View) -> Mask:
         """What stands out around a view, soft (Y, X)."""
         frame = self._frames[view.frame]
+        if view.by_box:
+            rows, columns = box_around(view.pixels).grown(WIDER).pixels(frame)
+            box = Box(columns.start, rows.start, columns.stop, rows.stop)
+            return self._segmenter.segment([frame], [box])[0]
         if view.measures.area < SMALL:
             return self._part(frame, box_around(view.pixels).grown(GROWN))
         if view.frame not in self._whole:
