@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import scored
+from anyref.evaluation.benchmark import load_benchmark
+from anyref.evaluation.shipped import Shipped
+from anyref.media import read_video
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +146,17 @@ def test_bad_input_is_one_line_and_code_2_before_any_work(
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    ("large", "words"), [("gme=x", "PART=SOURCE"), ("clip=nowhere", "nowhere")]
+)
+def test_large_models_that_are_not_there_are_code_2_before_any_work(
+    anyref, cases, videos, monkeypatch, large, words
+):
+    monkeypatch.delitem(sys.modules, "anyref.evaluation.metrics")  # the real ones
+    code, _, errors = anyref("evaluate", videos, "--benchmark", cases, "--large", large)
+    assert code == 2 and errors.count("\n") == 1 and words in errors
+
+
 def test_a_folder_without_videos_of_the_cases_is_code_2(anyref, cases, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, errors = anyref("evaluate", tmp_path / "empty", "--benchmark", cases)
@@ -253,3 +268,31 @@ def test_a_case_that_cannot_be_made_counts_as_missing(anyref, fakes, tmp_path):
     assert code == 0 and "2 made, 0 there already, 2 not made" in text and "gone.png" in errors
     names = sorted(p.name for p in (tmp_path / "out/videos/tiny-magref").glob("*.mp4"))
     assert names == ["one-1.mp4", "one.mp4"]
+
+
+def test_baselines_are_made_and_scored_like_models(anyref, fakes, cases, tmp_path):
+    given = ("evaluate", "run", "--benchmark", cases, "--metrics", "brightness", "--frames", 5,
+             "--size", "32x16")  # fmt: skip
+    out = tmp_path / "out"
+    code, said, errors = anyref(*given, "--model", "copy-paste", "--out", out)
+    assert code == 0, errors
+    assert "4 made, 0 there already" in said and not fakes.made
+    frames, _ = read_video(out / "videos/copy-paste/one.mp4")
+    assert frames.shape == (5, 16, 32, 3)
+    assert "0 made, 4 there already" in anyref(*given, "--model", "copy-paste", "--out", out)[1]
+    code, said, errors = anyref(*given, "--model", "text-only:tiny-kaleido", "--out", out)
+    assert code == 0, errors
+    assert "text-only-tiny-kaleido on small" in said and len(fakes.made) == 4
+    assert all(made.references == () and made.prompt == "a fox walks" for made in fakes.made)
+
+
+def test_the_pictures_of_shipped_benchmarks_are_fetched_by_name(anyref, monkeypatch, cases):
+    benchmark = replace(load_benchmark(cases), credits={"fox.png": "J. Doe; CC0"})
+    fetched = []
+    shipped = Shipped("a set", lambda: benchmark, lambda say: fetched.append(1) or benchmark)
+    monkeypatch.setattr("anyref.evaluation.shipped.SHIPPED", {"anyref-1": shipped})
+    code, said, _ = anyref("evaluate", "fetch", "anyref-1", "--credits")
+    assert code == 0 and fetched == [1] and "anyref-1: 4 cases, a set" in said
+    assert "fox.png: J. Doe; CC0" in said
+    code, _, errors = anyref("evaluate", "fetch", "anyref-2")
+    assert code == 2 and "'anyref-2' is none of anyref-1" in errors

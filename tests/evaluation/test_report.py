@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,15 @@ def test_figures_have_drawings_with_intervals(text):
     assert "radar of brightness, darkness, faces" in labels
     assert "brightness by part" in labels and "total by part" in labels
     assert page.all("polygon") and any(g.get("class") == "whisker" for g in page.all("line"))
+
+
+def test_makers_and_licences_of_pictures_are_told_where_the_benchmark_says_them(
+    evaluation, text, tmp_path
+):
+    assert "Reference pictures" not in text
+    credited = replace(evaluation.benchmark, credits={"fox.png": "J. Doe <j@d>; CC BY", "no": "x"})
+    page = write_report(tmp_path / "said.html", replace(evaluation, benchmark=credited)).read_text()
+    assert "fox.png: J. Doe &lt;j@d&gt;; CC BY" in page and "no: x" not in page
 
 
 def test_pictures_beyond_the_limit_are_words(evaluation, tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 from anyref.errors import EvaluationError
 from anyref.evaluation import results as results_module
 from anyref.evaluation.benchmark import Benchmark, Case
+from anyref.evaluation.decoding import FootageLimits
 from anyref.evaluation.metric import Score, Skipped
 from anyref.evaluation.results import Cache, Scorer, ScoreTable, score_results
 from anyref.evaluation.videos import find_videos
@@ -23,7 +24,7 @@ def test_a_folder_becomes_a_table_in_which_everything_has_an_outcome(
     (tmp_path / "c.mp4").write_bytes(b"no video")
     (tmp_path / "d.mp4").touch()
     cases = benchmark("a", "b", "c", "d", "e")
-    scorer = Scorer([metric()], max_frames=8)
+    scorer = Scorer([metric()], limits=FootageLimits(max_frames=8))
     table = score_results(cases, find_videos(cases, tmp_path), scorer)
     column = table.outcomes("brightness")
     assert column["a", 0].value == pytest.approx(1, abs=0.02)
@@ -33,7 +34,7 @@ def test_a_folder_becomes_a_table_in_which_everything_has_an_outcome(
         "missing",
         "missing",
     ]
-    assert "over 8 frames" in column["b", 0].reason
+    assert "over 8 frames of 16x16" in column["b", 0].reason
     assert column["d", 0].reason == "d.mp4 is empty"
 
 
@@ -59,7 +60,7 @@ def test_a_second_run_decodes_and_scores_nothing_and_gives_the_same_json(
     cache = Cache(tmp_path / "cache")
     one = score_results(cases, found, Scorer([metric(), metric("other")], cache))
     again = metric()
-    monkeypatch.setattr(results_module, "read_video", None)
+    monkeypatch.setattr(results_module, "read_footage", None)
     two = score_results(cases, found, Scorer([again, metric("other")], cache))
     assert again.asked == []
     assert json.dumps(one.to_json()) == json.dumps(two.to_json())
@@ -118,7 +119,11 @@ def test_a_reference_that_cannot_be_read_costs_those_metrics_that_need_it(
 def test_only_what_stays_true_is_kept(tmp_path, benchmark, clip, metric):
     path, cache = clip(tmp_path / "a.mp4"), Cache(tmp_path / "cache")
     case = benchmark("a").cases[0]
-    for cause, asked_again in [("unavailable", True), ("undetected", False)]:
+    for cause, asked_again in [
+        ("unavailable", True),
+        ("undetected", False),
+        ("inapplicable", False),
+    ]:
         first = metric(cause, answer=Skipped("why", cause))
         later = metric(cause)
         Scorer([first], cache).score(case, path)

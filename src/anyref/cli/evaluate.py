@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from anyref.cli import options, production, progress
+from anyref.cli.evaluate_fetch import fetch
 from anyref.errors import EvaluationError
 
 PROFILES = "strict|opens2v-v1.0|opens2v-v1.1|vbench|magref"
@@ -30,8 +31,13 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+app.command()(fetch)
+
 BenchmarkName = Annotated[
-    str, typer.Option("--benchmark", metavar="NAME|FILE", help="anyref-lab, or a file of requests.")
+    str,
+    typer.Option(
+        "--benchmark", metavar="NAME|FILE", help="anyref-120, anyref-lab, or a file of requests."
+    ),
 ]
 Root = Annotated[
     Path | None,
@@ -44,7 +50,11 @@ MetricNames = Annotated[
     str | None, typer.Option("--metrics", metavar="NAME,...", help="Of the metrics; all if absent.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, max=256, help="Processes; as many as cores, at most 4.")
+    int | None,
+    typer.Option(min=1, max=256, help="Processes; as many as cores, at most 4 on this machine."),
+]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster that scores; auto finds it, local starts one.")
 ]
 Compare = Annotated[
     Path | None, typer.Option(metavar="OTHER_RESULTS", help="Another model's videos of the cases.")
@@ -54,6 +64,14 @@ FailUnder = Annotated[
     typer.Option(metavar="METRIC=VALUE", help="Exit with 1 if the figure is lower; repeatable."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Draws resamples, and the noise of videos.")]
+Large = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--large",
+        metavar="PART=SOURCE",
+        help="Score by the field's own models instead: dinov2, clip, aesthetics, arcface.",
+    ),
+]
 Weights = Annotated[
     Path | None, typer.Option("--cache", help="Folder of the weights; $ANYREF_CACHE if absent.")
 ]
@@ -71,11 +89,14 @@ def score(
         Path | None, typer.Option("-o", "--out", help="Folder of the report; evaluation/RESULTS.")
     ] = None,
     workers: Workers = None,
+    address: Address = None,
     compare: Compare = None,
     fail_under: FailUnder = None,
     seed: Seed = 0,
     root: Root = None,
     cache: Weights = None,
+    large: Large = None,
+    device: options.Device = None,
 ) -> None:
     """Score videos that are there: a table, report.html, report.md, results.json, results.csv.
 
@@ -94,28 +115,40 @@ def score(
             f"{str(results)!r} and {str(compare)!r} are not both videos or both score files; "
             "compare like with like"
         )
-    measured = None if jobs.holds_scores(source) else jobs.metrics_of(metrics, cache)
+    if device is not None and not large:
+        raise EvaluationError(
+            f"device {device!r} is of large models; give --large, or leave it out"
+        )
+    backbones = jobs.backbones_of(large or (), device)
+    measured = None if jobs.holds_scores(source) else jobs.metrics_of(metrics, cache, backbones)
     folder = out or Path("evaluation") / jobs.name_of(results)
-    job = jobs.job_of(cases, name, measured, fail_under or (), folder, workers, seed)
+    job = jobs.job_of(cases, name, measured, fail_under or (), folder, workers, seed, address)
     if jobs.finish(job, source, other):
         raise typer.Exit(1)
 
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Option(help="A shipped name or a model folder.")],
+    model: Annotated[
+        str,
+        typer.Option(help="A shipped name, a model folder, copy-paste, or text-only:MODEL."),
+    ],
     benchmark: BenchmarkName,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of videos and the report.")],
     profile: ProfileText = "strict",
     metrics: MetricNames = None,
     takes: Annotated[int, typer.Option(min=1, max=100, help="Videos per case.")] = 1,
+    size: options.Size = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames of each video.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.")] = None,
     workers: Workers = None,
+    address: Address = None,
     compare: Compare = None,
     fail_under: FailUnder = None,
     seed: Seed = 0,
     root: Root = None,
     cache: Weights = None,
+    large: Large = None,
     lora: options.LoraTexts = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
@@ -124,19 +157,31 @@ def run(
 
     A video's noise depends on --seed, its case's id and its take alone, unless the case has a seed
     of its own. A case that the model cannot make is said, and its video counts as missing.
+
+    Two baselines stand beside models: copy-paste holds the references still on their background,
+    text-only:MODEL is a model that is not shown the references.
     """
     from anyref.cli import evaluate_job as jobs
+    from anyref.cli.evaluate_makers import maker_of, name_of
     from anyref.cli.evaluate_run import make_videos
 
     options.check_dtype(dtype)
-    maker = production.Run(model, dtype, device, loras=options.parse_loras(lora or ()))
+    fields = options.request_fields(
+        size=size,
+        layout=None,
+        offset=None,
+        no_shuffle=False,
+        num_frames=frames,
+        num_inference_steps=steps,
+    )
+    maker = maker_of(production.Run(model, dtype, device, loras=options.parse_loras(lora or ())))
     cases, name = jobs.benchmark_of(benchmark, root), jobs.profile_name(profile)
     other = None if compare is None else jobs.source_of(compare, cases, name)
     if other is not None and jobs.holds_scores(other):
         raise EvaluationError(f"{str(compare)!r} holds scores; compare with a folder of videos")
-    measured = jobs.metrics_of(metrics, cache)
-    job = jobs.job_of(cases, name, measured, fail_under or (), out, workers, seed)
-    videos = out / "videos" / Path(model).name
-    make_videos(cases, videos, maker, takes=takes, steps=steps, seed=seed)
+    measured = jobs.metrics_of(metrics, cache, jobs.backbones_of(large or (), device))
+    job = jobs.job_of(cases, name, measured, fail_under or (), out, workers, seed, address)
+    videos = out / "videos" / name_of(model)
+    make_videos(cases, videos, maker, fields=fields, takes=takes, seed=seed)
     if progress.prints() and jobs.finish(job, jobs.source_of(videos, cases, "strict"), other):
         raise typer.Exit(1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard, cast, get_args
+from typing import TYPE_CHECKING, TypeGuard, cast, get_args
 
 from anyref.cli import evaluate_table, progress
 from anyref.errors import EvaluationError
@@ -30,8 +32,11 @@ from anyref.evaluation.videos import Results, find_videos
 from anyref.media import check_writable
 from anyref.packages import default_cache
 
-LAB = "anyref-lab"
+if TYPE_CHECKING:
+    from anyref.evaluation.large_metrics import Backbones
+
 MOST_WORKERS = 4  # by default; each holds a video and the weights in memory
+MOST_ON_RAY = 256  # as many as the cluster has cores
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Job:
 
     Args:
         scorer: None for scores that a suite's own scripts wrote.
-        cases: of the benchmark. out: folder of the report.
+        cases: of the benchmark. out: folder of the report. address: of a Ray cluster.
     """
 
     cases: Benchmark
@@ -50,6 +55,7 @@ class Job:
     out: Path
     workers: int
     seed: int
+    address: str | None = None
 
 
 def holds_scores(source: Results | Scored) -> TypeGuard[Scored]:
@@ -64,17 +70,17 @@ def name_of(results: Path) -> str:
 
 def benchmark_of(name: str, root: Path | None) -> Benchmark:
     """A shipped benchmark, or one from a file; EvaluationError for neither."""
-    if name == LAB and not Path(name).is_file():
-        from anyref.evaluation.lab_cases import lab_benchmark
+    from anyref.evaluation.shipped import SHIPPED
 
-        return lab_benchmark()
+    if name in SHIPPED and not Path(name).is_file():
+        return SHIPPED[name].load()
     try:
         return load_benchmark(name, root=root)
     except EvaluationError as error:
         if Path(name).suffix:
             raise
         raise EvaluationError(
-            f"benchmark {name!r} is neither {LAB} nor a file; check the path"
+            f"benchmark {name!r} is neither {' nor '.join(SHIPPED)} nor a file; check the path"
         ) from error
 
 
@@ -86,11 +92,22 @@ def profile_name(text: str) -> ProfileName:
     return cast(ProfileName, text)
 
 
-def metrics_of(names: str | None, cache: Path | None) -> tuple[Metric, ...]:
-    """The small metrics, all or those named, in their order."""
-    from anyref.evaluation.metrics import small_metrics
+def metrics_of(
+    names: str | None, cache: Path | None, backbones: Backbones | None = None
+) -> tuple[Metric, ...]:
+    """The metrics of the small grade, or of the large one; all or those named, in their order.
 
-    every = {metric.spec.name: metric for metric in small_metrics(cache)}
+    Raises:
+        EvaluationError: for a name that none has. PerceptionError: large weights are not here.
+    """
+    if backbones is None:
+        from anyref.evaluation.metrics import small_metrics
+
+        every = {metric.spec.name: metric for metric in small_metrics(cache)}
+    else:
+        from anyref.evaluation.large_metrics import large_metrics
+
+        every = {metric.spec.name: metric for metric in large_metrics(backbones, cache)}
     if names is None:
         return tuple(every.values())
     wanted = [name.strip() for name in names.split(",")]
@@ -98,6 +115,30 @@ def metrics_of(names: str | None, cache: Path | None) -> tuple[Metric, ...]:
         if name not in every:
             raise EvaluationError(f"metric {name!r} is none of {', '.join(every)}; name one")
     return tuple(metric for name, metric in every.items() if name in wanted)
+
+
+def backbones_of(texts: Sequence[str], device: str | None) -> Backbones | None:
+    """The large models of --large; None for the small grade.
+
+    Raises:
+        EvaluationError: as `Backbones.parse`; a device for small models.
+    """
+    if not texts:
+        return None
+    from anyref.evaluation.large_metrics import Backbones
+
+    return Backbones.parse(texts, device or "cuda")
+
+
+def _scores_folder(metrics: Sequence[Metric]) -> Path:
+    """Where scores are kept: those of different large models apart."""
+    folder = default_cache("evaluation") / "scores"
+    if all(metric.spec.grade != "large" for metric in metrics):
+        return folder
+    from anyref.evaluation.large_metrics import models_of
+
+    said = json.dumps(models_of(metrics), sort_keys=True)
+    return folder / f"large-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
 def source_of(path: Path, cases: Benchmark, profile: ProfileName) -> Results | Scored:
@@ -123,21 +164,22 @@ def job_of(
     out: Path,
     workers: int | None,
     seed: int,
+    address: str | None = None,
 ) -> Job:
     """Everything but the videos, checked; without metrics, for scores of the profile's scripts."""
     if metrics is None:
         arithmetic, scorer = suite(profile, cases), None
         assert arithmetic is not None  # strict reads no scores
     else:
-        scores = default_cache("evaluation") / "scores"
+        scores = _scores_folder(metrics)
         check_writable(scores / "any.json")
         scorer = Scorer(metrics, Cache(scores))
         arithmetic = measured_profile(profile, cases, tuple(scorer.specs.values()))
     parsed = parse_gates(gates)
     check_gates(parsed, arithmetic)
     check_writable(out / "report.html")
-    count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
-    return Job(cases, arithmetic, scorer, parsed, out, count, seed)
+    count = workers or (MOST_ON_RAY if address else min(MOST_WORKERS, os.cpu_count() or 1))
+    return Job(cases, arithmetic, scorer, parsed, out, count, seed, address)
 
 
 def _scored(job: Job, source: Results | Scored) -> Scored:
@@ -147,7 +189,7 @@ def _scored(job: Job, source: Results | Scored) -> Scored:
     assert job.scorer is not None  # made for videos
     name = name_of(source.folder)
     with evaluate_table.watching(name, len(source.samples)) as watch:
-        table = score_in_processes(job.cases, source, job.scorer, job.workers, watch)
+        table = score_in_processes(job.cases, source, job.scorer, job.workers, watch, job.address)
     return Scored(name, table, source)
 
 

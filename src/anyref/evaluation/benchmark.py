@@ -3,7 +3,8 @@
     OpenS2V-Eval   {"singleface_1": {"img_paths": [...], "prompt": ..., "synthesis_flag": ...,
                     "class_label": [...]}, ...}                      (Open, Human, Single domain)
     ours           {"name": ..., "cases": [CASE, ...]}, or [CASE, ...], or one CASE per line
-                   (.jsonl): the fields of `Request`, and "id", "category", "labels"
+                   (.jsonl): the fields of `Request`, and "id", "category", "labels". Beside
+                   "cases" there may be "pictures": {PATH: {"credit", "licence", "package"}}
 
 What is wrong with a case is said in its `fault`; it never costs the other cases. Pictures lie in
 the benchmark's root folder: a path out of it is a fault, so that a benchmark from elsewhere can
@@ -71,12 +72,14 @@ class Benchmark:
     Args:
         name: of the benchmark. root: the folder that pictures' paths start from.
         domain: OpenS2V-Eval's, one of `OPENS2V_DOMAINS`, by the file's name; None elsewhere.
+        credits: who made a picture and under which licence, by its path, where the file says.
     """
 
     name: str
     cases: tuple[Case, ...]
     root: Path
     domain: str | None = None
+    credits: Mapping[str, str] = field(default_factory=dict)
     _by_id: Mapping[str, Case] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +122,7 @@ def load_benchmark(
         EvaluationError: no such file; over 64 MiB; not JSON in UTF-8; without cases.
     """
     path = _find(name_or_file, folders)
-    entries, name = _entries(_read(path), path)
+    entries, name, credited = _entries(_read(path), path)
     if not entries:
         raise EvaluationError(f"benchmark {str(path)!r} holds no cases; write one or more")
     root = path.parent if root is None else Path(root)
@@ -132,7 +135,7 @@ def load_benchmark(
             case = replace(case, request=None, fault=f"id {case.id!r} is used before; ids differ")
         cases.append(case)
     domain = next((d for d in OPENS2V_DOMAINS if path.stem.startswith(d)), None)
-    return Benchmark(name, tuple(cases), root, domain)
+    return Benchmark(name, tuple(cases), root, domain, credited)
 
 
 def _find(name: str | Path, folders: Sequence[Path]) -> Path:
@@ -175,26 +178,37 @@ def _read(path: Path) -> str:
 Entries = list[tuple[str | None, Any]]  # OpenS2V's key or None, and what the file says
 
 
-def _entries(text: str, path: Path) -> tuple[Entries, str]:
-    """The entries of a file, and the benchmark's name."""
+def _entries(text: str, path: Path) -> tuple[Entries, str, dict[str, str]]:
+    """The entries of a file, the benchmark's name, and the pictures' credits."""
     if path.suffix.lower() == ".jsonl":
         lines = [line for line in text.split("\n") if line.strip()]
-        return [(None, _json_line(line)) for line in lines], _stem(path)
+        return [(None, _json_line(line)) for line in lines], _stem(path), {}
     try:
         # objects become tuples of pairs, so that a repeated key is seen; lists stay lists
         said = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise EvaluationError(f"benchmark {str(path)!r} is not JSON: {error}") from error
     if isinstance(said, list):
-        return [(None, _plain(entry)) for entry in said], _stem(path)
+        return [(None, _plain(entry)) for entry in said], _stem(path), {}
     if not isinstance(said, tuple):
         raise EvaluationError(f"benchmark {str(path)!r} is no JSON object or list of cases")
     top = dict(said)
     if isinstance(top.get("cases"), list):
         name = top.get("name")
         named = name if isinstance(name, str) and name else _stem(path)
-        return [(None, _plain(entry)) for entry in top["cases"]], named
-    return [(key, _plain(record)) for key, record in said], _stem(path)
+        cases: Entries = [(None, _plain(entry)) for entry in top["cases"]]
+        return cases, named, _credits(_plain(top.get("pictures")))
+    return [(key, _plain(record)) for key, record in said], _stem(path), {}
+
+
+def _credits(said: Any) -> dict[str, str]:
+    """One line per picture, of what is said in words; nothing for another form."""
+    found = {}
+    for path, about in said.items() if isinstance(said, dict) else ():
+        if isinstance(about, dict):
+            words = [about.get(name) for name in ("credit", "licence", "package")]
+            found[path] = "; ".join(word for word in words if isinstance(word, str) and word)
+    return found
 
 
 def _stem(path: Path) -> str:

@@ -5,7 +5,7 @@ The page needs nothing else: styles are in it, pictures are data URIs, and it ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anyref.data.markup import Child, Markup, joined, table, tag
@@ -14,6 +14,7 @@ from anyref.evaluation.plots import Point, interval_plot, radar
 from anyref.evaluation.report_cases import CaseBook
 from anyref.evaluation.run import Evaluation, Figures
 from anyref.evaluation.run_files import SMALL, comparison_rows, interval_words
+from anyref.lab.statistics import Estimate
 
 PICTURE_BYTES = 16 * 2**20  # of all pictures of a page, as text
 MAX_LISTED = 60  # missing videos, refused ones, extra ones
@@ -38,10 +39,11 @@ def write_report(
         _leaderboard(evaluation),
         _comparison(evaluation),
         _drawings(evaluation),
-        section("Best cases", "wide", best),
-        section("Worst cases", "wide", worst),
+        section("Best cases", "wide", best) if best else None,
+        section("Worst cases", "wide", worst) if worst else None,
         _gaps(evaluation),
         tag("section", tag("h2", "Every case"), *book.every()),
+        _credits(evaluation),
     )
     title = f"{evaluation.model.name} on {evaluation.benchmark.name}"
     write_page(target, title, (part for part in parts if part is not None))
@@ -53,7 +55,7 @@ def _heading(evaluation: Evaluation) -> Markup:
     total = figures.summary.total
     numbers: dict[str, Child] = {
         "total, 0 to 1": "-" if total is None else f"{total:.3f}",
-        "its 95 % interval": interval_words(figures.intervals, "total") or "-",
+        "its 95 % interval": _between(figures.intervals.total),
         "cases": f"{len(evaluation.benchmark):,}",
     }
     if results is not None:
@@ -71,25 +73,44 @@ def _heading(evaluation: Evaluation) -> Markup:
     )
 
 
+def _between(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.low:.2f} – {estimate.high:.2f}"
+
+
 def _scores(evaluation: Evaluation) -> Markup:
     figures = evaluation.figures
     rows: list[tuple[Child, ...]] = []
+    meanings = []
     for figure, column in zip(figures.summary.figures, evaluation.profile.columns, strict=True):
         spec, mean = evaluation.specs.get(figure.name), "-"
         if figure.value is not None:
             mean = f"{column.floor + figure.value * (column.ceiling - column.floor):.4g}"
-        about = None if spec is None else f"{spec.about} As measured, {spec.direction} is better."
-        between = interval_words(figures.intervals, figure.name)
+        if spec is not None:
+            about = f": {spec.about} As measured, {spec.direction} is better."
+            meanings.append(tag("li", tag("b", figure.name), about))
+        between = _unbroken(interval_words(figures.intervals, figure.name))
         causes = ", ".join(f"{n} {cause}" for cause, n in (figure.causes or {}).items())
         counts = (figure.scored, figure.penalised, figure.left_out)
         score = tag("b", _short(figure.value))
-        rows.append((figure.name, score, between, mean, *counts, causes, about))
+        rows.append((figure.name, score, between, mean, *counts, _unbroken(causes)))
     headings = (
         "metric", "score", "95 % interval", "mean as measured", "scored", "as worst", "left out",
-        "not scored", "",
+        "not scored",
     )  # fmt: skip
     notes = (tag("li", note) for note in figures.summary.notes)
-    return tag("section", tag("h2", "Scores"), table(headings, rows), tag("ul", *notes))
+    told = tag("details", tag("summary", "What the metrics measure"), tag("ul", *meanings))
+    return tag(
+        "section",
+        tag("h2", "Scores"),
+        table(headings, rows),
+        tag("ul", *notes),
+        told if meanings else None,
+    )
+
+
+def _unbroken(words: str) -> Markup:
+    """Words that stay on one line, as figures in a table should."""
+    return tag("span", words, style="white-space:nowrap")
 
 
 def _leaderboard(evaluation: Evaluation) -> Markup | None:
@@ -100,14 +121,16 @@ def _leaderboard(evaluation: Evaluation) -> Markup | None:
     lines: list[tuple[float, tuple[Child, ...]]] = []
     for model, values in _models(evaluation):
         ours = (tag("b", _short(values.get(name))) for name in ("total", *names))
-        row = (tag("b", model), *ours, tag("b", "measured here"))
+        row = (tag("b", model), *ours, tag("b", _unbroken("measured here")))
         lines.append((values.get("total", -1.0), row))
     for published in evaluation.published:
         printed = (_short(published.values.get(name)) for name in names)
-        by = tag("span", f"published, by {published.evaluated_by}", class_="soft")
-        line: tuple[Child, ...] = (published.model, _short(published.total), *printed, by)
+        by = tag("span", _unbroken(f"published, by {published.evaluated_by}"), class_="soft")
+        name = _unbroken(published.model)
+        line: tuple[Child, ...] = (name, _short(published.total), *printed, by)
         lines.append((published.total, line))
     lines.sort(key=lambda line: -line[0])
+    headings = (name.replace("_", " ") for name in names)  # which may break
     source = {row.source for row in evaluation.published}
     said = f"Published rows as printed in: {'; '.join(sorted(source))}."
     small = tag("p", SMALL, class_="why") if evaluation.grade == "small" else None
@@ -115,7 +138,7 @@ def _leaderboard(evaluation: Evaluation) -> Markup | None:
         "section",
         tag("h2", f"Beside published figures: {evaluation.profile.groups[0].name}"),
         small,
-        table(("model", "total", *names, ""), [row for _, row in lines]),
+        table(("model", "total", *headings, ""), [row for _, row in lines]),
         tag("p", said, class_="soft"),
     )
 
@@ -138,12 +161,14 @@ def _short(value: float | None) -> str:
 def _comparison(evaluation: Evaluation) -> Markup | None:
     if evaluation.other is None or evaluation.figures.comparison is None:
         return None
-    rows: list[tuple[Child, ...]] = [*comparison_rows(evaluation.figures.comparison)]
+    rows: list[tuple[Child, ...]] = [
+        _unbroken_row(row) for row in comparison_rows(evaluation.figures.comparison)
+    ]
     for by, named in evaluation.parts.items():
         for name, part in named.items():
             if part.comparison is not None and part.comparison.total is not None:
                 first, *rest = comparison_rows(part.comparison)[0]
-                rows.append((f"{first} of {_part(by, name)}", *rest))
+                rows.append(_unbroken_row((f"{first} of {_part(by, name)}", *rest)))
     headings = ("", "difference", "95 % interval", "effect (d)", "p", "power")
     said = (
         "On the cases and takes that both have; positive means better than the other. The effect "
@@ -155,6 +180,10 @@ def _comparison(evaluation: Evaluation) -> Markup | None:
         table(headings, rows),
         tag("p", said, class_="soft"),
     )
+
+
+def _unbroken_row(row: Sequence[str]) -> tuple[Child, ...]:
+    return tuple(_unbroken(cell) for cell in row)
 
 
 def _drawings(evaluation: Evaluation) -> Markup:
@@ -206,3 +235,13 @@ def _gaps(evaluation: Evaluation) -> Markup | None:
     more = [f"and {len(said) - MAX_LISTED} more"] if len(said) > MAX_LISTED else []
     items = (tag("li", line) for line in [*said[:MAX_LISTED], *more])
     return tag("section", tag("h2", "What could not be used"), tag("ul", *items))
+
+
+def _credits(evaluation: Evaluation) -> Markup | None:
+    """Who made the reference pictures, folded up; None where the benchmark does not say."""
+    said = evaluation.benchmark.credits
+    used = dict.fromkeys(path for case in evaluation.benchmark.cases for path in case.pictures)
+    items = [tag("li", f"{path}: {said[path]}") for path in used if path in said]
+    if not items:
+        return None
+    return tag("section", tag("details", tag("summary", "Reference pictures"), tag("ul", *items)))

@@ -19,7 +19,7 @@ from anyref.evaluation.run import Evaluation, Scored
 from anyref.evaluation.videos import Sample
 from anyref.media import open_picture
 
-SHOWN = 3  # best cases, and worst ones
+SHOWN = 4  # best cases, and worst ones: two rows of two
 PLAYED_FRAMES, STRIP_FRAMES = 24, 5
 PLAYER, STRIP, REFERENCE = 180, 72, 84  # heights in pixels
 MAX_BYTES = 256 * 2**20  # of a video that a page shows

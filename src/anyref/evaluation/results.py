@@ -20,9 +20,9 @@ from PIL import Image
 
 from anyref.errors import EvaluationError, MediaError
 from anyref.evaluation.benchmark import Benchmark, Case
+from anyref.evaluation.decoding import FootageLimits, read_footage
 from anyref.evaluation.metric import (
     Cause,
-    Footage,
     Metric,
     MetricSpec,
     Outcome,
@@ -31,11 +31,10 @@ from anyref.evaluation.metric import (
     checked,
 )
 from anyref.evaluation.videos import Results, Sample
-from anyref.media import open_picture, read_video, write_atomically
+from anyref.media import open_picture, write_atomically
 
-MAX_FRAMES = 600  # 25 s at 24 fps, 3.5 GiB at 1920x1080; a longer video is refused
 READ_BYTES = 2**20
-KEPT = ("undetected",)  # skips that the video itself explains, and so stay true
+KEPT = ("undetected", "inapplicable")  # found in the video or the case itself, and so stay true
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class Scorer:
     """Scores one video with several metrics, decoding it once and only when a score is missing.
 
     Args:
-        cache: None keeps nothing. max_frames: a longer video is refused.
+        cache: None keeps nothing. limits: a larger video is refused.
 
     Raises:
         EvaluationError: for two metrics of one name, or of the small and the large grade.
@@ -180,7 +179,7 @@ class Scorer:
 
     metrics: Sequence[Metric]
     cache: Cache | None = None
-    max_frames: int = MAX_FRAMES
+    limits: FootageLimits = field(default_factory=FootageLimits)
 
     def __post_init__(self) -> None:
         names = [metric.spec.name for metric in self.metrics]
@@ -255,10 +254,9 @@ class Scorer:
                 outcomes = _skip(_comparing(metrics), _bad_reference(error))
         wanted = [m for m in metrics if m.spec.name not in outcomes]
         try:
-            frames, fps = read_video(path, self.max_frames)
+            footage = read_footage(path, video, self.limits)
         except (MediaError, OSError) as error:
             return outcomes | _skip(wanted, Skipped(str(error), "unreadable"))
-        footage = Footage(frames, fps, video)
         return outcomes | {m.spec.name: checked(m.spec, m.score(case, footage)) for m in wanted}
 
 

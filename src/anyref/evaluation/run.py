@@ -29,6 +29,7 @@ from anyref.evaluation.profiles.profile import (
 )
 from anyref.evaluation.profiles.strict import NAME as STRICT
 from anyref.evaluation.published import PublishedRow, published_rows
+from anyref.evaluation.ray_workers import score_on_ray
 from anyref.evaluation.results import Scorer, ScoreTable
 from anyref.evaluation.statistics import (
     Comparison,
@@ -38,6 +39,7 @@ from anyref.evaluation.statistics import (
     parts,
     restricted,
 )
+from anyref.evaluation.stillness import NOTE, WHY, without_stillness
 from anyref.evaluation.videos import Results, Sample
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -53,10 +55,12 @@ def score_in_processes(
     scorer: Scorer,
     workers: int = 1,
     on_video: OnVideo | None = None,
+    address: str | None = None,
 ) -> ScoreTable:
     """Score the videos of a results folder; the same table for any number of workers.
 
     Args:
+        address: of a Ray cluster whose workers score; processes of this machine when None.
         on_video: called in this process after each case and take, in the order they are done.
 
     Raises:
@@ -75,7 +79,11 @@ def score_in_processes(
         if sample not in results.found:
             reason = results.refused.get(sample, "")
             note(sample, scorer.score(benchmark[sample[0]], None, reason))
-    for sample, outcomes in _scored(benchmark, results, scorer, workers):
+    if address is None:
+        scored = _scored(benchmark, results, scorer, workers)
+    else:
+        scored = score_on_ray(benchmark, results, scorer, workers, address)
+    for sample, outcomes in scored:
         note(sample, outcomes)
     columns = {
         name: {sample: done[sample][name] for sample in results.samples} for name in scorer.specs
@@ -223,6 +231,10 @@ def make_evaluation(
     Raises:
         EvaluationError: where a missing video counts as the worst and there is nothing to count.
     """
+    if profile.name == STRICT:
+        model, other = _moving(model), other and _moving(other)
+        if any(WHY in column.values() for column in model.table.columns.values()):
+            profile = replace(profile, notes=(*profile.notes, NOTE))
     profile = _counted(profile, model.table)
     return Evaluation(
         benchmark=benchmark,
@@ -236,6 +248,10 @@ def make_evaluation(
         published=_published(profile),
         seed=seed,
     )
+
+
+def _moving(scored: Scored) -> Scored:
+    return replace(scored, table=without_stillness(scored.table))
 
 
 def _counted(profile: Profile, table: ScoreTable) -> Profile:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import PIL.Image
+import pytest
 from metric_world import case_of, figure, place, plain, portrait
 
-from anyref.evaluation.metrics.cutouts import cut_references
+from anyref.evaluation.metrics.cutouts import cut_references, layout, mirrored_too
 from anyref.request import Reference
 
 
@@ -18,7 +19,7 @@ def test_references_are_cut_out_of_white_and_of_places(models):
         true[8:56, 8:56] = thing[1]
         assert (cutout.pixels & true).sum() / (cutout.pixels | true).sum() > 0.95
         assert cutout.has_scenery == scenery
-    assert on_white.cutouts[0].feature @ on_place.cutouts[0].feature > 0.99
+    assert on_white.cutouts[0].features[0] @ on_place.cutouts[0].features[0] > 0.98
 
 
 def test_a_reference_is_cut_out_by_its_own_mask(models):
@@ -35,3 +36,23 @@ def test_an_empty_picture_is_its_own_subject(models):
     case = case_of(portrait((plain(255, (48, 48)), np.ones((48, 48), bool))))
     (wanted,) = cut_references(case, models)
     assert wanted.cutouts[0].pixels.all()
+
+
+def test_a_layout_tells_where_light_and_colours_are_and_a_mirror_image_is_known():
+    left = plain(60, (48, 48))
+    left[:, :24] = 220
+    everything = np.ones((48, 48), bool)
+    own, other = layout(left, everything), layout(left[:, ::-1], everything)
+    assert own @ own > 0.95
+    assert own @ other < -0.5
+    brighter = layout((0.7 * left + 40).astype(np.uint8), everything)
+    assert own @ brighter > 0.95
+    feature = np.concatenate([np.full(4, 0.25, np.float32), own])
+    both = mirrored_too(left, everything, feature)
+    assert both[0] @ feature == pytest.approx(feature @ feature)
+    assert both[1][4:] @ other > 0.95
+
+
+def test_a_plain_subject_has_no_layout():
+    flat = layout(plain(90), np.ones((96, 160), bool))
+    assert np.abs(flat).max() < 1e-3

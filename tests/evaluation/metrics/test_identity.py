@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from metric_world import SKIN, case_of, footage_of, place, plain, value
@@ -52,6 +54,20 @@ def test_another_identity_lowers_the_score_by_its_angle(models):
     case = case_of(person(ANNA))
     values = [value(metric, case, frames(green)) for green in (0, 85, 170)]
     assert values == pytest.approx(np.cos(np.pi / 2 * np.array([0, 1 / 3, 2 / 3])), abs=0.01)
+
+
+def test_a_drawn_face_of_a_reference_is_nothing_to_compare(models):
+    found = models.faces.detect
+
+    def unsure(pictures):
+        return [
+            tuple(replace(face, score=0.85) for face in faces) if picture.shape[1] < 160 else faces
+            for picture, faces in zip(pictures, found(pictures), strict=True)
+        ]  # references are narrower than frames
+
+    models.faces.detect = unsure
+    score = FaceSimilarity(models).score(case_of(person(ANNA)), footage_of(frames(ANNA)))
+    assert score.cause == "inapplicable"
 
 
 def test_frames_without_the_face_count_and_are_told(models):

@@ -47,6 +47,16 @@ def test_shuffled_frames_are_not_smooth_and_have_other_middles():
     assert shuffled < smooth - 0.2
 
 
+@pytest.mark.parametrize("speed", [1, 6])
+def test_smoothness_is_of_the_motion_whatever_its_speed_and_share(speed):
+    metric = MotionSmoothness()
+    frames = [put(place(0), THING, 20, 8 + speed * t) for t in range(8)]
+    stuttering = [frames[t // 2 * 2] for t in range(8)]
+    assert value(metric, CASE, frames) > value(metric, CASE, stuttering) + 0.15
+    assert value(metric, CASE, stuttering) < 0.2
+    assert value(metric, CASE, frames[:1] * 8) == 1
+
+
 def test_frozen_frames_are_counted():
     metric = FrozenFrames()
     assert value(metric, CASE, WALK) == 0

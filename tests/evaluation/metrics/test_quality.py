@@ -5,7 +5,7 @@ import pytest
 from metric_world import case_of, figure, footage_of, place, plain, portrait, value
 from PIL import Image, ImageFilter
 
-from anyref.evaluation.metrics.quality import Aesthetics, EdgeBlur, ImagingQuality
+from anyref.evaluation.metrics.quality import Aesthetics, EdgeBlur, ImagingQuality, noise_of
 
 CASE = case_of(portrait(figure(2)))
 
@@ -37,3 +37,15 @@ def test_tiny_frames_have_no_quality(models):
 
 def test_aesthetics_say_that_they_are_not_here():
     assert Aesthetics().applies(CASE).cause == "unavailable"
+
+
+def test_noise_is_measured_where_the_picture_is_plain(models):
+    sky = blurred(place(0, (256, 256)), 12)
+    noise = np.random.default_rng(0).normal(0, 10, (256, 256, 1))
+    noisy = (sky + noise).clip(0, 255).astype(np.uint8)
+    assert noise_of(sky) < 1
+    assert noise_of(noisy) == pytest.approx(10, abs=2.5)
+    models.quality.score = lambda pictures: [60.0] * len(pictures)  # a sky looks blurred
+    metric = ImagingQuality(models)
+    assert value(metric, CASE, [sky] * 2) == pytest.approx(0.4)
+    assert value(metric, CASE, [(sky + 2.5 * noise).clip(0, 255).astype(np.uint8)] * 2) < 0.1

@@ -15,6 +15,7 @@ from metric_world import (
 )
 
 from anyref.evaluation.metric import Score, checked
+from anyref.evaluation.metrics import sightings
 from anyref.evaluation.metrics.subject import (
     Entanglement,
     SubjectConsistency,
@@ -103,7 +104,8 @@ def test_what_does_not_apply_is_said_before_any_video(models):
     assert Entanglement(models).applies(case_of(portrait(ONE))).cause == "inapplicable"
 
 
-def test_a_portrait_is_like_the_head_of_the_whole_person(models):
+def test_a_portrait_is_like_the_head_of_the_whole_person(models, monkeypatch):
+    monkeypatch.setattr(sightings, "find_places", lambda frame, cutouts: [])
     body = np.zeros((48, 48, 3), np.uint8)
     body[...] = (120, 200, 40)
     body[::6] = (40, 90, 90)

@@ -39,6 +39,11 @@ def test_one_is_best_and_the_missing_are_worst_whichever_way_a_metric_goes():
     assert "copying: 1 of 2 count as the worst" in summary.notes
 
 
+def test_the_worst_is_zero_without_a_sign():
+    table = ScoreTable({"copying": {("a", 0): Score(10.0)}})
+    assert str(summarise(strict([COPYING]), table).values["copying"]) == "0.0"
+
+
 def test_a_metric_that_cannot_run_leaves_no_total():
     table = ScoreTable(
         {

@@ -19,7 +19,7 @@ from anyref.errors import AnyRefError
 from anyref.evaluation.benchmark import Case
 from anyref.evaluation.metric import Footage, MetricSpec, Outcome, Score, Skipped
 from anyref.evaluation.metrics.base import GradeMetric, mean, rounded
-from anyref.evaluation.metrics.cutouts import describe, wanted_of
+from anyref.evaluation.metrics.cutouts import describe_places, wanted_of
 from anyref.evaluation.metrics.parts import has_scenery
 from anyref.evaluation.metrics.sightings import scene_of
 from anyref.evaluation.metrics.subject import steadiness
@@ -190,7 +190,7 @@ def places(
         wide = widened(mask, MARGIN) if mask.any() else mask
         if wide.mean() <= MOST:
             kept.append(without(picture, wide) if wide.any() else picture)
-    return describe(kept, [np.ones(p.shape[:2], bool) for p in kept], models.picture_embedders[0])
+    return describe_places(kept, models.picture_embedders[0])
 
 
 def _some(mask: Pixels) -> Pixels:

@@ -1,8 +1,8 @@
 """Copy-paste: how much of a reference comes back as it is.
 
-Every region is compared with the reference's cut-out at the region's size, a little smaller and
-larger, and mirrored, wherever it fits best. What is compared is fine structure: both without what a
-Gaussian of a sixth of the subject's side leaves of them, inside the subject.
+The regions that look most like a reference are compared with its cut-out at the region's size, a
+little smaller and larger, and mirrored, wherever it fits best. What is compared is fine structure:
+both without what a Gaussian of a sixth of the subject's side leaves of them, inside the subject.
 """
 
 # Axes: K sampled frames, y x pixels of a window in which a region's longer side is SIDE
@@ -20,8 +20,9 @@ from anyref.data.crops import Pixels, box_around
 from anyref.evaluation.benchmark import Case
 from anyref.evaluation.metric import Footage, MetricSpec, Outcome, Score, Skipped
 from anyref.evaluation.metrics.background import BackgroundMetric, scenery_cosines
-from anyref.evaluation.metrics.cutouts import Cutout, Wanted, wanted_of
-from anyref.evaluation.metrics.sightings import Scene, scene_of
+from anyref.evaluation.metrics.base import Frames, views
+from anyref.evaluation.metrics.cutouts import Cutout
+from anyref.evaluation.metrics.sightings import Matches, matches_of
 from anyref.evaluation.metrics.subject import NO_SUBJECTS, NOTHING
 from anyref.perception.contracts import Box, Picture
 from anyref.perception.runtimes import opencv
@@ -34,6 +35,7 @@ MARGIN = 0.3  # of the region's box, looked at around it
 FINE = SIDE / 6  # deviation of the Gaussian that is taken away
 FLOOR = 3.0  # levels of noise; fine structure below it says nothing
 CHANCE = 0.5  # correlation, and IoU of outlines, that the best fit of unlike subjects may reach
+NEAREST = 4  # regions of a frame that are compared with a reference
 MIN_INNER = 0.25  # of a mask that is left without its outline, or the outline counts as well
 
 
@@ -68,6 +70,7 @@ class CopyPaste(BackgroundMetric):
             high=1,
             needs=frozenset({"video", "references"}),
             grade=self.grade,
+            version=2,
         )
 
     def suits(self, case: Case) -> Skipped | None:
@@ -76,14 +79,15 @@ class CopyPaste(BackgroundMetric):
 
     def score(self, case: Case, footage: Footage) -> Outcome:
         """The value, and the shares of each reference."""
-        scene = scene_of(footage, self.models)
-        if not any(scene.regions):
+        frames = views(footage)
+        matches = matches_of(case, footage, self.models)
+        if not matches.any_region:
             return NOTHING
         alike = scenery_cosines(case, footage, self.models, self.places(footage))
         details = {}
         values = []
-        for one in wanted_of(case, footage, self.models):
-            shares = _shares(scene, one)
+        for r, one in enumerate(matches.wanted):
+            shares = _shares(frames, matches, r)
             if one.place in alike:
                 shares["background"] = alike[one.place]
             values.append(float(np.mean(list(shares.values()))))
@@ -92,13 +96,18 @@ class CopyPaste(BackgroundMetric):
         return Score(float(np.mean(values)), details)
 
 
-def _shares(scene: Scene, wanted: Wanted) -> dict[str, float]:
+def _shares(frames: Frames, matches: Matches, r: int) -> dict[str, float]:
     """Pixels and pose of a reference, means over the frames."""
-    frames = [
-        [copy_of(frame, region.pixels, cutout) for region in regions for cutout in wanted.cutouts]
-        for frame, regions in zip(scene.frames, scene.regions, strict=True)
+    cutouts = matches.wanted[r].cutouts
+    found = [
+        [
+            copy_of(frame, regions[column].pixels, cutout)
+            for column in np.argsort(-scores[r], kind="stable")[:NEAREST]
+            for cutout in cutouts
+        ]
+        for frame, regions, scores in zip(frames, matches.regions, matches.scores, strict=True)
     ]
-    best = [max(some, key=lambda copy: copy.pixels, default=Copy(0, 0)) for some in frames]
+    best = [max(some, key=lambda copy: copy.pixels, default=Copy(0, 0)) for some in found]
     return {
         "pixels": float(np.mean([copy.pixels for copy in best])),
         "pose": float(np.mean([copy.pose for copy in best])),

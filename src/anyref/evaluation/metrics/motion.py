@@ -21,6 +21,7 @@ from anyref.perception.runtimes import opencv
 
 MAX_SPEED = 1.0  # widths of the picture per second; more counts as so much
 SMOOTH_FRAMES = 24  # middles at most, evenly spaced
+MOVES = 8  # levels of grey by which a pixel changes where something moves
 MIN_CONTRAST = 4.0  # levels of grey; less is a plain picture
 BLOCKS = (8, 5)  # columns and rows in which flicker is measured
 HEAD = 8  # frames that may be a flash
@@ -57,33 +58,40 @@ class MotionAmplitude(PixelMetric):
 
 
 class MotionSmoothness(PixelMetric):
-    """How well frames are the middle of their neighbours, 0 to 1.
+    """How well frames are the middle of their neighbours where something moves, 0 to 1.
 
     Each frame is made from the one before and the one after, each moved half way by the flow
-    between them, and 1 - mean absolute error / standard deviation of its grey is averaged (0 where
-    negative). VBench does so with AMT-S and divides by 255; dividing by the contrast makes dark
-    and bright videos equal (ours). A frozen video has 1.
+    between them. Over all pixels and frames where two of the three differ by over 8 levels,
+
+        1 - sum of |frame - made| / sum of (|frame - before| + |after - frame|) / 2
+
+    and 0 where negative, 1 for a video in which nothing moves. VBench divides the error by 255
+    (with AMT-S for the flow), so that little motion is smooth motion; dividing by the change makes
+    slow and fast, plain and rich videos equal (ours). Motion that repeats every second frame has 0.
     """
 
     said = MetricSpec(
         name="motion_smoothness",
-        about="How well each frame is the middle of the two around it.",
+        about="How well each frame is the middle of the two around it, where something moves.",
         direction="higher",
         low=0,
         high=1,
         needs=VIDEO,
         grade="exact",
+        version=2,
     )
 
     def score(self, case: Case, footage: Footage) -> Outcome:  # noqa: ARG002 - of the contract
-        """The value, and that of each frame looked at."""
+        """The value, and the parts of the frames looked at in which something moves."""
         grey = thumbs(footage)
         if len(grey) < 3:
             return SHORT
         middles = 1 + evenly(len(grey) - 2, SMOOTH_FRAMES)
         with opencv(1) as cv2:
-            values = [smoothness(cv2, *grey[t - 1 : t + 2]) for t in middles.tolist()]
-        return Score(float(np.mean(values)), {"frames": rounded(values)})
+            found = [roughness(cv2, *grey[t - 1 : t + 2]) for t in middles.tolist()]
+        errors, changes, moving = np.array(found).T  # (K,)
+        value = 1 - errors.sum() / changes.sum() if changes.sum() > 0 else 1.0
+        return Score(max(0.0, float(value)), {"moving": rounded(moving)})
 
 
 class FrozenFrames(PixelMetric):
@@ -195,10 +203,13 @@ class FirstFrameFlash(PixelMetric):
         return min(1.0, max(0.0, float(np.mean(values))))
 
 
-def smoothness(
+def roughness(
     cv2: Any, before: NDArray[np.uint8], middle: NDArray[np.uint8], after: NDArray[np.uint8]
-) -> float:
-    """1 - error / contrast of a frame (y, x) made from its neighbours, 0 to 1."""
+) -> tuple[float, float, float]:
+    """Of what moves: error of a frame (y, x) made from its neighbours, its change, and its share.
+
+    Error and change are sums over pixels of levels of grey.
+    """
     flow = cv2.calcOpticalFlowFarneback(before, after, None, *FARNEBACK)  # (y, x, 2)
     y, x = np.indices(before.shape, np.float32)
     halves = [
@@ -211,8 +222,11 @@ def smoothness(
         )
         for frame, way in ((before, np.float32(-0.5)), (after, np.float32(0.5)))
     ]
-    error = float(np.abs((halves[0] + halves[1]) / 2 - middle).mean())
-    return max(0.0, 1 - error / max(float(middle.std()), MIN_CONTRAST))
+    error = np.abs((halves[0] + halves[1]) / 2 - middle)
+    steps = [cv2.absdiff(one, two) for one, two in ((before, middle), (middle, after))]
+    moves = np.maximum.reduce([*steps, cv2.absdiff(before, after)]) > MOVES
+    change = (steps[0][moves].astype(np.float32) + steps[1][moves]) / 2
+    return float(error[moves].sum()), float(change.sum()), float(moves.mean())
 
 
 def changed_parts(footage: Footage) -> NDArray[np.float64]:

@@ -66,6 +66,7 @@ class SubjectSimilarity(SubjectMetric):
             high=1,
             needs=NEEDS,
             grade=self.grade,
+            version=2,
         )
 
     def score(self, case: Case, footage: Footage) -> Outcome:
@@ -101,6 +102,7 @@ class SubjectConsistency(SubjectMetric):
             high=1,
             needs=NEEDS,
             grade=self.grade,
+            version=2,
         )
 
     def score(self, case: Case, footage: Footage) -> Outcome:
@@ -128,8 +130,10 @@ class Entanglement(SubjectMetric):
         (1 - min over q of clip((s[r] - s[q]) / (1 - S[r, q]), -1, 1)) / 2
 
     averaged over references and sampled frames (ours). The fraction is 1 for the reference itself
-    and -1 for the other one. A reference without a region counts 0.5. Pairs of references whose
-    cosine is over 0.9 are left out. Who stands where is not asked: only the prompt could say.
+    and -1 for the other one. Regions are the places that look most like any of the references, as
+    many as there are references, so that one subject shown twice takes two of them. A reference
+    without a region counts 0.5. Pairs of references whose cosine is over 0.9 are left out. Who
+    stands where is not asked: only the prompt could say.
     """
 
     @property
@@ -143,6 +147,7 @@ class Entanglement(SubjectMetric):
             high=1,
             needs=NEEDS,
             grade=self.grade,
+            version=2,
         )
 
     def suits(self, case: Case) -> Skipped | None:
@@ -171,7 +176,7 @@ def _blends(matches: Matches, mutual: NDArray[np.float32], r: int) -> NDArray[np
     """Entanglement of a reference in each frame, (K,)."""
     others = [q for q in range(len(mutual)) if q != r and mutual[r, q] < NOT_TOLD]
     values = np.full(len(matches.given), UNDECIDED)
-    for k, column in enumerate(matches.given[:, r].tolist()):
+    for k, column in enumerate(matches.anyones[:, r].tolist()):
         if column >= 0:
             cosines = matches.scores[k][:, column]  # (R,)
             lead = (cosines[r] - cosines[others]) / (1 - mutual[r, others])

@@ -58,7 +58,7 @@ class Column:
 
     def scaled(self, mean: Value) -> Value:
         """A mean on the scale of floor and ceiling."""
-        return (mean - self.floor) / (self.ceiling - self.floor)
+        return (mean - self.floor) / (self.ceiling - self.floor) + 0.0  # never -0.0
 
 
 @dataclass(frozen=True)
