@@ -16,6 +16,7 @@ from anyref.media import (
     open_mask,
     open_picture,
     open_reference_pictures,
+    open_video_writer,
     read_metadata,
     read_video,
     write_atomically,
@@ -119,6 +120,20 @@ def test_a_video_keeps_its_frames_metadata_and_bytes(tmp_path):
     assert read_metadata(tmp_path / "a.mp4") == {"prompt": "a 'fox' ü"}
     assert fps == 8.0
     assert np.abs(again.astype(int) - frames).mean() < 4
+
+
+def test_a_video_written_in_parts_has_the_bytes_of_the_whole(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (7, 33, 46, 3), dtype=np.uint8)
+    write_video(tmp_path / "whole.mp4", frames, 8, {"a": 1})
+    with open_video_writer(tmp_path / "parts.mp4", 8, {"a": 1}) as add:
+        for first, last in ((0, 1), (1, 4), (4, 7)):
+            add(frames[first:last])
+            assert not (tmp_path / "parts.mp4").exists()
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    with pytest.raises(KeyError), open_video_writer(tmp_path / "never.mp4", 8) as add:
+        add(frames)
+        raise KeyError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts.mp4", "whole.mp4"]
 
 
 def test_a_failing_writer_leaves_the_old_file(tmp_path):

@@ -93,7 +93,12 @@ def test_json_keeps_the_checks_of_the_constructor():
         (ReferencesError, "never used", {"prompt": "a cat", "references": (fox(),)}),
         (ReferencesError, "2 times", {"prompt": "@fox", "references": (fox(), fox())}),
         (ReferencesError, "at most 8", {"prompt": "x", "references": (Reference("a.png"),) * 9}),
-        (ReferencesError, "strength", {"prompt": "@fox", "references": (fox(strength=2.0),)}),
+        (
+            RequestError,
+            "strength",
+            {"prompt": "x", "references": ({"images": "a", "strength": -1},)},
+        ),
+        (RequestError, "strength is 1", {"prompt": "x", "strength_map": "uniform"}),
         (
             ReferencesError,
             "mask and 2 pictures",

@@ -108,7 +108,8 @@ def picture(color: str = "red", size: tuple[int, int] = (40, 30)) -> Image.Image
     return image
 
 
-def request(**changes) -> Request:
-    """Two references and a prompt that mentions one of them."""
-    references = (Reference([picture()], "fox"), Reference([picture("blue", (30, 60))]))
+def request(strength: float = 1.0, **changes) -> Request:
+    """Two references and a prompt that mentions one of them, which has a strength."""
+    fox = Reference([picture()], "fox", strength=strength)
+    references = (fox, Reference([picture("blue", (30, 60))]))
     return Request(prompt="a @fox walks", references=references, **changes)

@@ -219,7 +219,20 @@ def write_video(
         fps: frames per second.
         metadata: stored as JSON in the container's comment tag.
     """
-    write_atomically(path, lambda file: _encode_video(file, frames, fps, metadata))
+    with open_video_writer(path, fps, metadata) as add:
+        add(frames)
+
+
+@contextmanager
+def open_video_writer(
+    path: str | Path, fps: float, metadata: dict[str, Any] | None = None
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write the MP4 of `write_video` part by part; it is there when the block ends without error.
+
+    Yields a function that is given frames, uint8 (t, Y, X, 3), any number at a time.
+    """
+    with open_atomically(path) as file, _open_encoder(file, fps, metadata) as add:
+        yield add
 
 
 def encode_video(
@@ -237,35 +250,40 @@ def encode_video(
     """
     buffer = io.BytesIO()
     chroma = "yuv444p" if full_chroma else "yuv420p"
-    _encode_video(buffer, frames, fps, None, chroma, preset)
+    with _open_encoder(buffer, fps, None, chroma, preset) as add:
+        add(frames)
     return buffer.getvalue()
 
 
-def _encode_video(
+@contextmanager
+def _open_encoder(
     file: BinaryIO,
-    frames: np.ndarray,
     fps: float,
     metadata: dict[str, Any] | None,
     pixel_format: str = "yuv420p",
     preset: str = "medium",
-) -> None:
+) -> Iterator[Callable[[np.ndarray], None]]:
     import av
 
-    _, height, width, _ = frames.shape
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     options = {"movflags": "+use_metadata_tags", "fflags": "+bitexact"}
     with av.open(file, "w", format="mp4", options=options) as container:
         if metadata is not None:
             container.metadata["comment"] = json.dumps(metadata, ensure_ascii=True, sort_keys=True)
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.height, stream.width = even.shape[1], even.shape[2]
         stream.pix_fmt = pixel_format
         stream.thread_count = 1
         # constant quantiser, no lookahead, no adaptive quantisation: x264 decides by integers only
         exact = "qp=14:aq-mode=0:mbtree=0:rc-lookahead=0:psy=0:weightp=0:b-adapt=0"
         stream.options = {"preset": preset, "flags": "+bitexact", "x264-params": exact}
-        for frame in even:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+
+        def add(frames: np.ndarray) -> None:
+            _, height, width, _ = frames.shape
+            even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            stream.height, stream.width = even.shape[1], even.shape[2]
+            for frame in even:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+
+        yield add
         container.mux(stream.encode())
 
 

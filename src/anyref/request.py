@@ -141,7 +141,8 @@ class Reference(_Value):
         kind: "object", "human" or "background". Recorded with the video; training data and
             evaluation choose by it, the two families condition on all kinds alike.
         text: what `@name` becomes for the text encoder; the name with spaces when absent.
-        strength: 1.0 is the model as trained; other values are refused until they act.
+        strength: how many times it counts in the video's attention, 0 to 100; 1 is the model as
+            trained, 0 hides it.
         mask: picture whose bright parts (over 127 of 255) are the subject, scaled to the image's
             size; what it leaves out becomes white. Only for a reference of exactly one image.
 
@@ -180,8 +181,7 @@ def check_references(references: Sequence[Reference]) -> None:
     """Refuse what no family can honour.
 
     Raises:
-        ReferencesError: more than 8 pictures, a repeated name, a strength, or a mask for several
-            pictures.
+        ReferencesError: more than 8 pictures, a repeated name, or a mask for several pictures.
     """
     count = sum(len(reference.images) for reference in references)
     if count > MAX_REFERENCE_IMAGES:
@@ -198,11 +198,6 @@ def check_references(references: Sequence[Reference]) -> None:
             )
     for reference in references:
         label = reference.name or "unnamed"
-        if reference.strength != 1.0:
-            raise ReferencesError(
-                f"reference {label!r} has strength {reference.strength}; only 1.0 has an effect "
-                "in this version, leave strength out"
-            )
         if reference.mask is not None and len(reference.images) != 1:
             raise ReferencesError(
                 f"reference {label!r} has a mask and {len(reference.images)} pictures, a mask "
@@ -268,7 +263,8 @@ class Request(_Value):
         shuffle: MAGREF: order and cells drawn from the seed. disentangle: MAGREF: strength of
             subject disentanglement, 0 to 10; None or 0 runs without. reference_offset,
             reference_size: Kaleido's rotary offset (80 or "video") and picture size
-            ("letterbox" or "native").
+            ("letterbox" or "native"). strength_map: how references of a strength other than 1 act,
+            "attention" (where the video looks at them) or "uniform".
 
     Raises:
         RequestError: and its subclasses, for any value that cannot be honoured.
@@ -291,16 +287,22 @@ class Request(_Value):
     disentangle: float | None = Field(default=None, ge=0.0, le=10.0)
     reference_offset: Annotated[int, Field(ge=0)] | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
+    strength_map: Literal["attention", "uniform"] | None = None
 
     def __init__(self, /, **data: Any) -> None:
         super().__init__(**data)
         self.check()
 
     def check(self) -> None:
-        """Raise what is wrong between fields: names, mentions, counts, strengths, masks."""
+        """Raise what is wrong between fields: names, mentions, counts, masks."""
         if self.layout == ():
             raise RequestError("layout has 0 boxes; give one per picture, or leave it out")
         check_references(self.references)
+        if self.strength_map is not None and all(r.strength == 1.0 for r in self.references):
+            raise RequestError(
+                f"strength_map {self.strength_map!r} has no effect: every strength is 1; "
+                "give a reference another strength, or leave strength_map out"
+            )
         resolve_mentions(self.prompt, self.references)
 
     @property

@@ -64,7 +64,7 @@ class Fakes:
         self.loaded.append({"name": name, "dtype": dtype, "device": device})
         return self.describe_model(name)
 
-    def generate(self, pipe, request, *, on_stage, on_step):
+    def generate(self, pipe, request, *, on_stage, on_step, on_frames):
         if self.fail_on is not None and self.fail_on in request.prompt:
             raise self.error
         self.made.append(request)
@@ -77,7 +77,9 @@ class Fakes:
         size = (shape.num_frames - pipe.rules.lead_frames, shape.height, shape.width, 3)
         frames = random.integers(0, 255, size, dtype=np.uint8)
         seconds = {"encode": 0.1, "steps": 0.2, "decode": 0.3}
-        return FakeGeneration(frames, 8.0, seconds, {"canvas": Image.new("RGB", (8, 8))})
+        for part in np.array_split(frames, 2):
+            on_frames(part)
+        return FakeGeneration(frames[:0], 8.0, seconds, {"canvas": Image.new("RGB", (8, 8))})
 
 
 @pytest.fixture

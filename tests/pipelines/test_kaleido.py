@@ -84,6 +84,7 @@ def test_references_are_encoded_one_by_one(pipe, monkeypatch):
         return plain(frames)
 
     monkeypatch.setattr(pipe.vae, "encode", encode)
+    pipe.encodings.clear()
     latents_of(pipe, PICTURES)
     assert sizes == [(1, 3, 1, 64, 96)] * 3
 

@@ -97,7 +97,7 @@ def test_lead_frames_are_cut_from_decoded_output_only(pipe):
 
 def test_every_step_sees_the_request_once_encoded(pipe, monkeypatch):
     calls = {"text": 0, "canvas": 0}
-    plain_text, plain_video = pipe.text_encoder.forward, pipe.vae.encode
+    plain_text, plain_video = pipe.text_encoder.forward, pipe.vae.quant_conv.forward
 
     def count(name, function):
         def wrapped(*args, **kwargs):
@@ -107,7 +107,8 @@ def test_every_step_sees_the_request_once_encoded(pipe, monkeypatch):
         return wrapped
 
     monkeypatch.setattr(pipe.text_encoder, "forward", count("text", plain_text))
-    monkeypatch.setattr(pipe.vae, "encode", count("canvas", plain_video))
+    monkeypatch.setattr(pipe.vae.quant_conv, "forward", count("canvas", plain_video))
+    pipe.encodings.clear()
     pipe("a", references=PICTURES[:2], num_inference_steps=4, output_type="latent")
     assert calls == {"text": 2, "canvas": 1}  # the prompt and the negative prompt; the canvas
 

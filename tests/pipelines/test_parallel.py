@@ -14,15 +14,18 @@ import torch
 
 import tiny
 from anyref import Reference, Request, generate
+from anyref.models import cpu_kernels
 
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 import tiny, numpy as np
 from anyref import Reference, Request, generate
+from anyref.models import cpu_kernels
 from anyref.pipelines import parallel
 parallel.start()
 pipe = tiny.{family}()
+pipe.cpu_kernels, cpu_kernels.MIN_VALUES = {kernels}, 0
 parallel.shard(pipe)
 made = generate(pipe, tiny.request(**{changes!r}))
 if parallel.is_main():
@@ -54,12 +57,19 @@ def test_a_solver_of_one_request_does_not_leak_into_the_next():
 
 
 @pytest.mark.parametrize(
-    ("family", "changes"), [("magref", {}), ("magref", {"disentangle": 1.0}), ("kaleido", {})]
+    ("family", "changes", "kernels"),
+    [
+        ("magref", {}, False),
+        ("magref", {"disentangle": 1.0, "strength": 3.0}, False),
+        ("kaleido", {"strength": 3.0}, True),
+    ],
 )
-def test_two_processes_make_the_bytes_that_one_makes(family, changes, tmp_path):
+def test_two_processes_make_the_bytes_that_one_makes(
+    family, changes, kernels, tmp_path, monkeypatch
+):
     out = tmp_path / "frames.npy"
     tests = str(Path(__file__).parents[1])
-    code = SCRIPT.format(tests=tests, family=family, changes=changes, out=str(out))
+    code = SCRIPT.format(tests=tests, family=family, changes=changes, kernels=kernels, out=str(out))
     (tmp_path / "run.py").write_text(code)
     shared = {
         "MASTER_ADDR": "127.0.0.1",
@@ -77,8 +87,11 @@ def test_two_processes_make_the_bytes_that_one_makes(family, changes, tmp_path):
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the ranks: a convolution may add up in another order with more
+    monkeypatch.setattr(cpu_kernels, "MIN_VALUES", 0)
+    pipe = getattr(tiny, family)()
+    pipe.cpu_kernels = kernels
     try:
-        one = generate(getattr(tiny, family)(), tiny.request(**changes)).frames
+        one = generate(pipe, tiny.request(**changes)).frames
     finally:
         torch.set_num_threads(threads)
     assert np.array_equal(np.load(out), one)

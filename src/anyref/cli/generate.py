@@ -18,6 +18,7 @@ def generate(
     prompt: options.Prompt = None,
     reference: options.ReferenceTexts = None,
     text: options.WordTexts = None,
+    strength: options.StrengthTexts = None,
     output: options.Output = None,
     model: options.Model = None,
     lora: options.LoraTexts = None,
@@ -34,6 +35,7 @@ def generate(
     disentangle: options.Disentangle = None,
     reference_offset: options.OffsetText = None,
     reference_size: options.ReferenceSize = None,
+    strength_map: options.StrengthMapText = None,
     batch: options.Batch = None,
     out_dir: options.OutDir = None,
     list_format: options.FormatText = "auto",
@@ -56,17 +58,19 @@ def generate(
         flow_shift=shift,
         disentangle=disentangle,
         reference_size=reference_size,
+        strength_map=strength_map,
     )
     options.check_dtype(dtype)
     run = production.Run(model, dtype, device, save_conditioning, options.parse_loras(lora or ()))
     if batch is None:
         _refuse_list_options(prompt, out_dir, list_format)
-        request = _request(prompt or "", reference or (), text or (), fields)
+        request = _request(prompt or "", reference or (), text or (), strength or (), fields)
         production.make_one(request, output or Path("out.mp4"), run)
         return
-    if prompt is not None or reference or text or output is not None:
+    if prompt is not None or reference or text or strength or output is not None:
         raise RequestError(
-            "--batch takes prompts and references from its list; leave out PROMPT, -r, --text, -o"
+            "--batch takes prompts and references from its list; leave out PROMPT, -r, --text, "
+            "--strength, -o"
         )
     if out_dir is None:
         raise RequestError("--batch needs a folder for its videos; add --out-dir DIR")
@@ -82,8 +86,12 @@ def _refuse_list_options(prompt: str | None, out_dir: Path | None, list_format: 
 
 
 def _request(
-    prompt: str, references: Sequence[str], texts: Sequence[str], fields: dict[str, Any]
+    prompt: str,
+    references: Sequence[str],
+    texts: Sequence[str],
+    strengths: Sequence[str],
+    fields: dict[str, Any],
 ) -> Request:
-    parsed = options.parse_references(references, texts)
+    parsed = options.parse_references(references, texts, strengths)
     request = Request(prompt=prompt, references=tuple(parsed), **fields)
     return with_absolute_pictures(request, Path.cwd())

@@ -29,13 +29,29 @@ WordTexts = Annotated[
     list[str] | None,
     typer.Option("--text", metavar="NAME=WORDS", help="What @NAME becomes for the text encoder."),
 ]
+StrengthTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--strength",
+        metavar="NAME=GAMMA",
+        help="How many times reference NAME counts in attention, 0 to 100; 1 is as trained.",
+    ),
+]
+StrengthMapText = Annotated[
+    str | None,
+    typer.Option(
+        "--strength-map",
+        metavar="attention|uniform",
+        help="Strength acts where the video looks at the reference, or everywhere.",
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The video, .mp4.")]
 Model = Annotated[
     str | None, typer.Option(help="A name that `anyref models` lists, or a model folder.")
 ]
 LoraTexts = Annotated[
     list[str] | None,
-    typer.Option("--lora", metavar="FILE[=STRENGTH]", help="A LoRA on the model; repeatable."),
+    typer.Option("--lora", metavar="FILE[:STRENGTH]", help="A LoRA on the model; repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(help="0 to 2^63 - 1; same seed, same video.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")]
@@ -82,7 +98,7 @@ Dtype = Annotated[str | None, typer.Option(metavar="|".join(DTYPES), help="As st
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; a GPU if there is one.")]
 
 
-def parse_reference(text: str, words: str | None = None) -> Reference:
+def parse_reference(text: str, words: str | None = None, strength: float = 1.0) -> Reference:
     """Read `[name=]path[,path2...][:kind]`.
 
     What stands before the first `=` is a name unless it holds a slash or a dot; a suffix after the
@@ -101,7 +117,7 @@ def parse_reference(text: str, words: str | None = None) -> Reference:
             f"reference {text!r} has an empty picture path; write -r fox=fox.png or "
             "-r fox=front.png,side.png"
         )
-    return Reference(images=paths, name=name, kind=kind, text=words)
+    return Reference(images=paths, name=name, kind=kind, text=words, strength=strength)
 
 
 def reference_name(text: str) -> str | None:
@@ -110,29 +126,52 @@ def reference_name(text: str) -> str | None:
     return name if equals and not re.search(r"[/\\.]", name) else None
 
 
-def parse_references(texts: Sequence[str], word_texts: Sequence[str]) -> list[Reference]:
-    """All references with their `--text` words.
+def parse_references(
+    texts: Sequence[str], word_texts: Sequence[str], strength_texts: Sequence[str] = ()
+) -> list[Reference]:
+    """All references with their `--text` words and their `--strength`.
 
     Raises:
-        RequestError: for text that is not NAME=WORDS, given twice, or about no reference.
+        RequestError: for text that is not NAME=WORDS or NAME=GAMMA, given twice, or about no
+            reference.
     """
-    words: dict[str, str] = {}
-    for text in word_texts:
+    words = _by_name(word_texts, "text", 'NAME=WORDS; write --text fox="a red fox"')
+    strengths = _by_name(strength_texts, "strength", "NAME=GAMMA; write --strength fox=2")
+    named = {reference_name(text) for text in texts}
+    for what, given in (("text", words), ("strength", strengths)):
+        for name in given:
+            if name not in named:
+                raise ReferencesError(
+                    f"{what} is given for {name!r} but no reference has that name; "
+                    f"add -r {name}=PICTURE or leave the {what} out"
+                )
+    references = []
+    for text in texts:
+        name = reference_name(text) or ""
+        strength = _strength(name, strengths[name]) if name in strengths else 1.0
+        references.append(parse_reference(text, words.get(name), strength))
+    return references
+
+
+def _by_name(texts: Sequence[str], what: str, form: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not value.strip():
-            raise RequestError(f'text {text!r} is not NAME=WORDS; write --text fox="a red fox"')
-        if name in words:
-            raise ReferencesError(f"text for {name!r} is given twice; give it once")
-        words[name] = value
-    references = [parse_reference(text, words.get(reference_name(text) or "")) for text in texts]
-    named = {reference.name for reference in references}
-    for name in words:
-        if name not in named:
-            raise ReferencesError(
-                f"text is given for {name!r} but no reference has that name; "
-                f"add -r {name}=PICTURE or leave the text out"
-            )
-    return references
+            raise RequestError(f"{what} {text!r} is not {form}")
+        if name in values:
+            raise ReferencesError(f"{what} for {name!r} is given twice; give it once")
+        values[name] = value
+    return values
+
+
+def _strength(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RequestError(
+            f"strength {text!r} of {name!r} is not a number; write --strength {name}=2"
+        ) from error
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -205,23 +244,25 @@ def request_fields(
 
 
 def parse_loras(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """Read `FILE` or `FILE=STRENGTH`, the strength 1 when absent.
+    """Read `FILE`, `FILE:STRENGTH` or `FILE=STRENGTH`, the strength 1 when absent.
 
     Raises:
         RequestError: for a strength that is not a number from -10 to 10.
     """
     loras = []
     for text in texts:
-        path, mark, strength = text.rpartition("=")
-        try:
-            scale = float(strength) if mark else 1.0
-        except ValueError:
-            path, scale = text, 1.0  # the = belongs to the file's name
+        path, scale = text, 1.0
+        match = re.fullmatch(r"(.+)[:=]([^:=]*)", text)
+        if match:
+            try:
+                path, scale = match[1], float(match[2])
+            except ValueError:
+                path = text  # the mark belongs to the file's name
         if not -10 <= scale <= 10:
             raise RequestError(
-                f"LoRA strength {scale} is not from -10 to 10; write --lora FILE=0.8"
+                f"LoRA strength {scale} is not from -10 to 10; write --lora FILE:0.8"
             )
-        loras.append((path or text, scale))
+        loras.append((path, scale))
     return tuple(loras)
 
 

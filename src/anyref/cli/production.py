@@ -12,6 +12,10 @@ import importlib.metadata
 import json
 import os
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,19 +27,22 @@ from anyref.lora import Lora
 from anyref.media import (
     check_writable,
     open_reference_pictures,
+    open_video_writer,
     save_picture,
     write_atomically,
-    write_video,
 )
 from anyref.request import Request
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from anyref.pipelines.generation import Generation
     from anyref.pipelines.loading import ModelInfo
 
 DEFAULT_MODEL = "tiny-magref"
 LoraText = tuple[str, float]  # path and strength
 PACKAGES = ("anyref", "torch", "diffusers", "transformers")
+MAX_WAITING = 4  # parts of a video that are decoded and not yet written
 MAX_SIDECAR_BYTES = 512 * 2**20  # room for eight inline pictures
 
 
@@ -212,18 +219,49 @@ class Studio:
                 start = time.perf_counter()
                 self.pipe  # noqa: B018 - loads
                 seconds["load"] = time.perf_counter() - start
-            result = generate(self.pipe, request, on_stage=reporter.stage, on_step=reporter.step)
-            seconds.update(result.timings)
-            if progress.prints():
-                reporter.stage("write")
+            with _writing(video, self.info.defaults["fps"], record) as on_frames:
+                result = generate(
+                    self.pipe,
+                    request,
+                    on_stage=reporter.stage,
+                    on_step=reporter.step,
+                    on_frames=on_frames,
+                )
+                seconds.update(result.timings)
+                if progress.prints():
+                    reporter.stage("write")
                 start = time.perf_counter()
+            if progress.prints():
                 if save_conditioning is not None:
                     _save_conditioning(save_conditioning, result)
-                sidecar_of(video).unlink(missing_ok=True)  # never beside a video it did not make
-                write_video(video, result.frames, result.fps, record)
                 seconds["write"] = time.perf_counter() - start
                 _write_sidecar(video, {**record, "pictures": pictures, "timings": seconds})
         return seconds
+
+
+@contextmanager
+def _writing(
+    video: Path, fps: float, record: dict[str, Any]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write frames beside their making, in a thread; other processes than the first write none."""
+    if not progress.prints():
+        yield lambda _: None
+        return
+    with (
+        open_video_writer(video, fps, record) as add,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting: deque[Future[None]] = deque()
+
+        def take(frames: np.ndarray) -> None:
+            waiting.append(pool.submit(add, frames))
+            if len(waiting) > MAX_WAITING:
+                waiting.popleft().result()
+
+        yield take
+        for future in waiting:
+            future.result()
+        sidecar_of(video).unlink(missing_ok=True)  # never beside a video it did not make
 
 
 def make_one(request: Request, video: Path, run: Run) -> Studio:

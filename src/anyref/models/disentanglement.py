@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anyref.errors import RequestError
+from anyref.models.sequence import sequence_place
 
 _INSTALLED = "_anyref_disentanglement"
 
@@ -152,7 +152,7 @@ def disentangled(transformer: Any, subjects: SubjectRegions) -> Iterator[None]:
     prepare(transformer)
     entry: _Entry = vars(transformer)[_INSTALLED]
     embed = None if subjects.text is None else transformer.condition_embedder.text_embedder
-    entry.pending, entry.seen = (subjects, embed, _sequence_rank(transformer)), False
+    entry.pending, entry.seen = (subjects, embed, sequence_place(transformer)[0]), False
     try:
         yield
     finally:
@@ -271,9 +271,3 @@ def _onto_first_frame(x: Tensor, added: Tensor) -> Tensor:
     """x (B, N, D) with `added` (B, n, D) on its first n tokens."""
     count = added.shape[1]
     return torch.cat([x[:, :count] + added.to(x), x[:, count:]], dim=1)
-
-
-def _sequence_rank(transformer: Any) -> int:
-    """Which part of the sequence this process holds; 0 unless diffusers splits it over several."""
-    split = getattr(transformer, "_parallel_config", None) is not None
-    return dist.get_rank() if split else 0

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.loaders import WanLoraLoaderMixin
@@ -31,9 +32,12 @@ from PIL import Image
 from torch import Tensor
 
 from anyref.errors import PromptError, RequestError
+from anyref.models import cpu_kernels
 from anyref.models.disentanglement import pooling_weights, stack_subjects, token_regions
 from anyref.pipelines import parallel
 from anyref.pipelines.conditioning import Conditioning
+from anyref.pipelines.decoding import decoded_chunks, without_lead
+from anyref.pipelines.encodings import Encodings
 from anyref.pipelines.prompts import PromptEncoding, subject_tokens
 from anyref.pipelines.sampling import StepCallback, denoise
 from anyref.pipelines.solvers import make_scheduler, set_official_timesteps
@@ -73,6 +77,8 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         self.video_processor = VideoProcessor(vae_scale_factor=self.rules.spatial)
         self.stage_seconds: dict[str, float] = {}
         self.on_stage: Callable[[str], None] | None = None
+        self.cpu_kernels = cpu_kernels.has_faster_kernels()
+        self.encodings = Encodings()
         self.encoders = Lock()  # for threads: the VAE keeps its causal features in itself
 
     @classmethod
@@ -127,17 +133,22 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         Returns:
             (B, C, F, H, W), the mode of the VAE's posterior, in the VAE's dtype.
         """
-        mean, std_inverse = self._latent_statistics(frames.device)
-        latents = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode()
+        return self.normalise(self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode())
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """The VAE's latents (B, C, F, H, W) with mean 0 and spread 1 by its statistics."""
+        mean, std_inverse = self._latent_statistics(latents.device)
         return (latents - mean.to(latents.dtype)) * std_inverse.to(latents.dtype)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, T, Y, X) in [-1, 1] of normalised latents, lead frames included."""
+        return self.vae.decode(self._plain_latents(latents), return_dict=False)[0]
+
+    def _plain_latents(self, latents: Tensor) -> Tensor:
         latents = latents.to(self.vae.dtype)
         mean, std_inverse = self._latent_statistics(latents.device)
-        latents = latents / std_inverse.to(latents.dtype) + mean.to(latents.dtype)
-        return self.vae.decode(latents, return_dict=False)[0]
+        return latents / std_inverse.to(latents.dtype) + mean.to(latents.dtype)
 
     def _latent_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         config = self.vae.config
@@ -174,6 +185,7 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         attention_kwargs: dict[str, Any] | None = None,
         max_sequence_length: int | None = None,
+        on_frames: Callable[[np.ndarray], None] | None = None,
         **options: Any,
     ) -> WanPipelineOutput | tuple[Any]:
         """Make a video; absent arguments take the defaults of the pipeline's configuration.
@@ -188,6 +200,8 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
             output_type: "np", "pt", "pil", or "latent" (lead frames are cut from decoded output
                 only).
             callback_on_step_end: a function `f(pipeline, step, timestep, tensors) -> dict`.
+            on_frames: called with uint8 (B, t, Y, X, 3), lead frames cut, as they are decoded;
+                none are returned then.
             options: the family's own, see `condition` of the class.
 
         Returns:
@@ -212,7 +226,8 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
             noise = self._noise(text[0].shape[0], shape, generator, latents)
             conditioning = self._shared_conditioning(values, shape, generator, len(noise), options)
             conditioning = self._with_subjects(conditioning, prompt, values, text[0])
-        parallel.check_divisible(self.transformer, self._count_tokens(noise, conditioning))
+        tokens = self._count_tokens(noise, conditioning)
+        parallel.check_divisible(self.transformer, tokens)
         set_official_timesteps(self.scheduler, steps, noise.device)
         with self._stage("steps"), self.progress_bar(total=steps) as progress:
             latents = denoise(
@@ -224,8 +239,11 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
                 guidance_scale=guidance,
                 attention_kwargs=attention_kwargs,
                 callback=self._after_step(progress, callback),
+                kernels=self.cpu_kernels and cpu_kernels.pays(tokens, self._width),
             )
-        frames = latents if output_type == "latent" else self._decode(latents, output_type)
+        frames = latents
+        if output_type != "latent":
+            frames = self._decode(latents, output_type, on_frames)
         self.conditioning_pictures = conditioning.pictures
         self.maybe_free_model_hooks()
         return WanPipelineOutput(frames=frames) if return_dict else (frames,)
@@ -290,6 +308,11 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         subjects = stack_subjects(samples, how).map(lambda x: x.to(text))
         return replace(conditioning, subjects=subjects)
 
+    @property
+    def _width(self) -> int:
+        config = self.transformer.config
+        return int(config.num_attention_heads * config.attention_head_dim)
+
     def _count_tokens(self, noise: Tensor, conditioning: Conditioning) -> int:
         references = conditioning.transformer_kwargs.get("reference_hidden_states", [])
         cells = sum(math.prod(x.shape[2:]) for x in (noise, *references))
@@ -311,10 +334,19 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
             raise RequestError(f"latents are {tuple(latents.shape)}, this request needs {size}")
         return latents.to(device, torch.float32)
 
-    def _decode(self, latents: Tensor, output_type: str) -> Any:
+    def _decode(
+        self, latents: Tensor, output_type: str, on_frames: Callable[[np.ndarray], None] | None
+    ) -> Any:
         with self._stage("decode"):
-            video = self.decode_latents(latents)[:, :, self.config.lead_frames :]
-            return self.video_processor.postprocess_video(video, output_type=output_type)
+            chunks = decoded_chunks(self.vae, self._plain_latents(latents))
+            chunks = without_lead(chunks, self.config.lead_frames)
+            if on_frames is None:
+                video = torch.cat(list(chunks), dim=2)
+                return self.video_processor.postprocess_video(video, output_type=output_type)
+            for chunk in chunks:
+                frames = self.video_processor.postprocess_video(chunk, output_type="np")
+                on_frames((frames * 255.0).round().astype(np.uint8))
+        return None
 
     def _step_callback(
         self, user_callback: Callable[..., dict[str, Any]] | None, names: Sequence[str]

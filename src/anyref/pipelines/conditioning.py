@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from anyref.models.disentanglement import Disentanglement, SubjectRegions
+from anyref.models.strength import ReferenceStrength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Conditioning:
         disentangle: that the words of references shall act on their regions, and how.
         subjects: regions and words of a batch, once the text is known; `predict_velocity` applies
             them.
+        strength: that some references count more or less than as trained.
         pictures: what was conditioned on, for people to look at.
     """
 
@@ -37,10 +39,11 @@ class Conditioning:
     regions: Tensor | None = None
     disentangle: Disentanglement | None = None
     subjects: SubjectRegions | None = None
+    strength: ReferenceStrength | None = None
     pictures: dict[str, Image.Image] = field(default_factory=dict)
 
     def map(self, change: Any) -> Conditioning:
-        """The same conditioning with `change` applied to every tensor but `regions`."""
+        """The same with `change` applied to every tensor but those of `regions` and `strength`."""
         kwargs = {
             name: [change(tensor) for tensor in value] if isinstance(value, list) else value
             for name, value in self.transformer_kwargs.items()

@@ -18,7 +18,14 @@ from anyref.pipelines.solvers import solver_of
 from anyref.request import PixelShape, Request, ShapeRules
 
 NEEDED = {"text_encoder": "text encoder", "tokenizer": "tokenizer", "vae": "VAE"}
-FAMILY_OPTIONS = ("layout", "shuffle", "disentangle", "reference_offset", "reference_size")
+FAMILY_OPTIONS = (
+    "layout",
+    "shuffle",
+    "disentangle",
+    "reference_offset",
+    "reference_size",
+    "strength_map",
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Generation:
     """A finished video.
 
     Args:
-        frames: uint8 (T, Y, X, 3), lead frames already cut. fps: frames per second.
+        frames: uint8 (T, Y, X, 3), lead frames already cut; none where `on_frames` got them.
+        fps: frames per second.
         timings: seconds of "encode", "steps" and "decode".
         conditioning_pictures: what the model was conditioned on, for people to look at.
     """
@@ -43,12 +51,14 @@ def generate(
     *,
     on_stage: Callable[[str], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    on_frames: Callable[[np.ndarray], None] | None = None,
 ) -> Generation:
     """Make the video that a request describes.
 
     Args:
         on_stage: called with "encode", "steps" and "decode" as each begins.
         on_step: called with steps done and steps in all.
+        on_frames: called with uint8 (t, Y, X, 3) while the video is decoded, first frames first.
 
     Raises:
         RequestError: or a subclass, before any slow work.
@@ -57,15 +67,11 @@ def generate(
     options = family_options(type(pipe), request)
     pipe.on_stage = on_stage
     steps = request.num_inference_steps or pipe.config.num_inference_steps
-
-    def report(_: Any, i: int, __: Any, ___: Any) -> dict[str, Any]:
-        if on_step is not None:
-            on_step(i + 1, steps)
-        return {}
-
+    chunks: list[np.ndarray] = []
+    take = chunks.append if on_frames is None else on_frames
     pipe.set_progress_bar_config(disable=True)
     with _solver(pipe, request):
-        (videos,) = pipe(
+        pipe(
             prompt=request.prompt,
             references=request.references,
             negative_prompt=request.negative_prompt,
@@ -75,16 +81,26 @@ def generate(
             num_inference_steps=steps,
             guidance_scale=request.guidance_scale,
             generator=torch.Generator().manual_seed(request.seed),
-            callback_on_step_end=report,
+            callback_on_step_end=_step_report(on_step, steps),
+            on_frames=lambda frames: take(frames[0]),
             return_dict=False,
             **options,
         )
     return Generation(
-        frames=(videos[0] * 255.0).round().astype(np.uint8),
+        frames=np.concatenate(chunks) if chunks else np.empty((0, 0, 0, 3), np.uint8),
         fps=pipe.config.fps,
         timings=dict(pipe.stage_seconds),
         conditioning_pictures=pipe.conditioning_pictures,
     )
+
+
+def _step_report(on_step: Callable[[int, int], None] | None, steps: int) -> Callable[..., Any]:
+    def report(_: Any, i: int, __: Any, ___: Any) -> dict[str, Any]:
+        if on_step is not None:
+            on_step(i + 1, steps)
+        return {}
+
+    return report
 
 
 def network_shape(rules: ShapeRules, defaults: Mapping[str, Any], request: Request) -> PixelShape:

@@ -23,11 +23,16 @@ from anyref.errors import ReferencesError, RequestError, SizeError
 from anyref.media import fit, letterbox, open_reference_pictures
 from anyref.models.kaleido_transformer import KaleidoTransformer3DModel
 from anyref.models.positions import ReferenceOffset
+from anyref.models.strength import StrengthMap, strength_of_counts
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.conditioning import Conditioning
+from anyref.pipelines.encodings import picture_key
 from anyref.pipelines.wording import KALEIDO_NEGATIVE_PROMPT
 from anyref.request import PixelShape, Reference, Request, ShapeRules
 
+STRENGTH_DEPTH = (
+    0.8  # where attention tells best which token is whose: tiny model, docs/strength.md
+)
 LANCZOS = Image.Resampling.LANCZOS
 ReferenceSize = Literal["letterbox", "native"]
 
@@ -66,7 +71,11 @@ class KaleidoPipeline(AnyRefPipeline):
     offset 80. Without references it is plain Wan-T2V.
     """
 
-    request_options: ClassVar[tuple[str, ...]] = ("reference_offset", "reference_size")
+    request_options: ClassVar[tuple[str, ...]] = (
+        "reference_offset",
+        "reference_size",
+        "strength_map",
+    )
 
     def __init__(
         self,
@@ -148,6 +157,7 @@ class KaleidoPipeline(AnyRefPipeline):
         reference_offset: ReferenceOffset | None = None,
         reference_size: ReferenceSize | None = None,
         reference_latents: Sequence[Tensor] | None = None,
+        strength_map: StrengthMap | None = None,
     ) -> Conditioning:
         """Clean latents of every reference picture, in order.
 
@@ -156,6 +166,7 @@ class KaleidoPipeline(AnyRefPipeline):
                 "video" for the video's own size (the paper's figure).
             reference_size: see `reference_shape`.
             reference_latents: (1, C, 1, h, w) each, already normalised, in place of pictures.
+            strength_map: how references of a strength other than 1 act (`models.strength`).
 
         Raises:
             ReferencesError: for both pictures and latents, or latents of another shape.
@@ -171,7 +182,11 @@ class KaleidoPipeline(AnyRefPipeline):
             raise ReferencesError("give either references or reference_latents, not both")
         else:
             latents = [self._checked(x) for x in reference_latents]
+        strengths = [reference.strength for reference in references for _ in reference.images]
+        strengths = strengths or [1.0] * len(latents)
+        counts = [math.prod(x.shape[2:]) // math.prod(self.rules.patch) for x in latents]
         return Conditioning(
+            strength=strength_of_counts(counts, strengths, strength_map, STRENGTH_DEPTH),
             transformer_kwargs={"reference_hidden_states": latents, "reference_offset": offset},
             pictures={f"reference_{k}": picture for k, picture in enumerate(pictures)},
         )
@@ -201,6 +216,10 @@ class KaleidoPipeline(AnyRefPipeline):
     def _encode_picture(self, picture: Image.Image) -> Tensor:
         if self.vae is None:
             raise RequestError("this model folder has no VAE; pass reference_latents")
+        key = ("reference", picture_key(picture), self._execution_device)
+        return self.encodings.get(self.vae, key, lambda: self._encoded_picture(picture))
+
+    def _encoded_picture(self, picture: Image.Image) -> Tensor:
         frame = self.video_processor.preprocess(picture)[:, :, None]  # (1, 3, 1, Y, X)
         return self.encode_video(frame.to(self._execution_device))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from anyref.errors import ModelError
 from anyref.lora import Lora
+from anyref.models.lora_keys import read_deltas
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.kaleido import KaleidoPipeline
 from anyref.pipelines.magref import MagrefPipeline
@@ -154,26 +157,48 @@ def load_pipeline(
 
 
 def add_loras(pipe: AnyRefPipeline, loras: Sequence[Lora]) -> None:
-    """Load LoRA files onto a pipeline's transformer; all act at once.
+    """Load LoRA files, of any key style in `models.lora_keys`, onto a pipeline's transformer.
+
+    All act at once. Pairs of low rank become adapters, whole tensors are added to the weights.
 
     Raises:
-        ModelError: for a file that is missing, is no safetensors file, or fits no layer.
+        ModelError: for a file that is missing, is no safetensors file, or has a key that fits no
+            layer.
     """
+    adapters: dict[str, float] = {}
     for i, lora in enumerate(loras):
-        file = lora.file
+        file, name = lora.file, f"lora{i}"
         try:
-            with safe_open(file, framework="pt") as opened:
-                if not opened.keys():
-                    raise ValueError("it holds no tensors")
-            pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=f"lora{i}")
+            deltas = read_deltas(load_file(file), pipe.transformer)
+            _add_whole(pipe.transformer, deltas.added, lora.scale)
+            if deltas.low_rank:
+                with warnings.catch_warnings():  # several adapters are meant
+                    warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                    pipe.load_lora_weights(deltas.low_rank, adapter_name=name)
+                adapters[name] = lora.scale
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            first_line = " ".join(str(error).split())[:300]
+            first_line = " ".join(str(error).split())[:400]
             raise ModelError(f"LoRA {str(file)!r} does not load: {first_line}") from error
-    if loras:
-        names = [f"lora{i}" for i in range(len(loras))]
-        if set(names) - set(pipe.get_list_adapters().get("transformer", [])):
+    if adapters:
+        if set(adapters) - set(pipe.get_list_adapters().get("transformer", [])):
             raise ModelError("a LoRA has no layer of this transformer; it is another model's")
-        pipe.set_adapters(names, [lora.scale for lora in loras])
+        pipe.set_adapters(list(adapters), list(adapters.values()))
+
+
+@torch.no_grad()
+def _add_whole(
+    transformer: torch.nn.Module, added: Mapping[str, torch.Tensor], scale: float
+) -> None:
+    for name, parameter in transformer.named_parameters():
+        delta = added.get(name.replace(".base_layer.", "."))
+        if delta is None:
+            continue
+        if not parameter.is_floating_point() or parameter.element_size() == 1:
+            raise ModelError(
+                f"it adds to {name!r}, which is stored as {parameter.dtype}; load the model "
+                "without quantization"
+            )
+        parameter.add_((scale * delta.float()).to(parameter))
 
 
 def _check_complete(folder: Path, model: torch.nn.Module) -> None:

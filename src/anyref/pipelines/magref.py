@@ -24,12 +24,18 @@ from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderMo
 from anyref.errors import ReferencesError, RequestError
 from anyref.media import WHITE, open_mask, open_reference_pictures
 from anyref.models.disentanglement import Disentanglement
+from anyref.models.strength import StrengthMap, strength_of_regions
 from anyref.pipelines.base import AnyRefPipeline, ReferenceInput, as_references
 from anyref.pipelines.canvas import arrange, canvas_cells, default_layout, rectangles, silhouette
 from anyref.pipelines.conditioning import Conditioning
+from anyref.pipelines.encodings import picture_key
+from anyref.pipelines.still_tail import encode_before_zeros
 from anyref.pipelines.wording import MAGREF_NEGATIVE_PROMPT
 from anyref.request import Layout, PixelShape, Reference, Request, ShapeRules
 
+STRENGTH_DEPTH = (
+    0.4  # where attention tells best which token is whose: tiny model, docs/strength.md
+)
 CLIP_SIZE = 224
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -49,7 +55,12 @@ class MagrefPipeline(AnyRefPipeline):
     guidance 5, shift 3, 15 frames per second.
     """
 
-    request_options: ClassVar[tuple[str, ...]] = ("layout", "shuffle", "disentangle")
+    request_options: ClassVar[tuple[str, ...]] = (
+        "layout",
+        "shuffle",
+        "disentangle",
+        "strength_map",
+    )
 
     def __init__(
         self,
@@ -192,6 +203,7 @@ class MagrefPipeline(AnyRefPipeline):
         layout: Layout | None = None,
         shuffle: bool | None = None,
         disentangle: float | Disentanglement | None = None,
+        strength_map: StrengthMap | None = None,
         image_embeds: Tensor | None = None,
         canvas: Image.Image | None = None,
         latent_mask: Tensor | None = None,
@@ -202,6 +214,7 @@ class MagrefPipeline(AnyRefPipeline):
             layout, shuffle: see `make_canvas`.
             disentangle: strength of subject disentanglement, or all its choices; a named
                 reference's words then act on its region (`models.disentanglement`).
+            strength_map: how references of a strength other than 1 act (`models.strength`).
             image_embeds: (1, 257, D) in place of CLIP's.
             canvas: your own first frame in place of references, of exactly this size.
             latent_mask: bool (H, W) for it; all ones (plain Wan-I2V) when absent.
@@ -210,7 +223,7 @@ class MagrefPipeline(AnyRefPipeline):
             channels (1, temporal + C, F, H, W): mask first, then canvas latents; regions
             (K, H, W) of the references.
         """
-        regions = None
+        regions, strength = None, None
         if isinstance(disentangle, (int, float)):
             disentangle = Disentanglement(float(disentangle))
         if disentangle is not None and disentangle.alpha > 0:
@@ -218,6 +231,10 @@ class MagrefPipeline(AnyRefPipeline):
         if canvas is None:
             canvas, latent_mask, regions = self._compose(
                 references, shape.height, shape.width, layout, shuffle, seed
+            )
+            strengths = [reference.strength for reference in references]
+            strength = strength_of_regions(
+                regions, self.rules.patch, strengths, strength_map, STRENGTH_DEPTH
             )
         elif references:
             raise RequestError("give either references or a canvas of your own, not both")
@@ -232,13 +249,17 @@ class MagrefPipeline(AnyRefPipeline):
         mask = torch.zeros(1, self.rules.temporal, *latents.shape[2:]).to(latents)
         mask[:, :, 0] = latent_mask.to(latents)
         if image_embeds is None and self.image_encoder is not None:
-            image_embeds = self.encode_image(canvas)
+            key = ("clip", picture_key(canvas), self._execution_device)
+            image_embeds = self.encodings.get(
+                self.image_encoder, key, lambda: self.encode_image(canvas)
+            )
         self._check_image_branch(image_embeds)
         return Conditioning(
             channels=torch.cat([mask, latents], dim=1),
             image_embeds=image_embeds,
             regions=regions,
             disentangle=disentangle,
+            strength=strength,
             pictures={"canvas": canvas, "mask": _mask_picture(latent_mask, canvas.size)},
         )
 
@@ -264,10 +285,13 @@ class MagrefPipeline(AnyRefPipeline):
             )
 
     def _encode_canvas(self, canvas: Image.Image, shape: PixelShape) -> Tensor:
+        key = ("canvas", picture_key(canvas), shape, self._execution_device)
+        return self.encodings.get(self.vae, key, lambda: self._encoded_canvas(canvas, shape))
+
+    def _encoded_canvas(self, canvas: Image.Image, shape: PixelShape) -> Tensor:
         frame = self.video_processor.preprocess(canvas, height=shape.height, width=shape.width)
-        video = frame.new_zeros(1, 3, shape.num_frames, shape.height, shape.width)
-        video[:, :, 0] = frame
-        return self.encode_video(video.to(self._execution_device))
+        frame = frame[:, :, None].to(self._execution_device, self.vae.dtype)  # (1, 3, 1, Y, X)
+        return self.normalise(encode_before_zeros(self.vae, frame, shape.num_frames))
 
     @torch.no_grad()
     def encode_image(self, canvas: Image.Image) -> Tensor:

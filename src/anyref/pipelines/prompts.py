@@ -16,6 +16,7 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor
 
 from anyref.errors import ModelError, PromptError, RequestError
+from anyref.pipelines.encodings import Encodings
 from anyref.request import MENTION_PATTERN, Reference, resolve_mentions, split_mentions
 
 IMAGE_TEXT_TOKENS = 512  # Wan's image branch takes this many trailing tokens as text
@@ -110,13 +111,30 @@ class PromptEncoding:
     """The text path of both families: UMT5, padding rows zeroed, no attention mask."""
 
     encode_prompt = WanPipeline.encode_prompt
-    _get_t5_prompt_embeds = WanPipeline._get_t5_prompt_embeds
+
+    def _get_t5_prompt_embeds(
+        self,
+        prompt: str | list[str] | None = None,
+        num_videos_per_prompt: int = 1,
+        max_sequence_length: int = 226,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> Tensor:
+        texts = (prompt,) if isinstance(prompt, str) else tuple(prompt or ())
+        rest = (num_videos_per_prompt, max_sequence_length, device, dtype)
+        known = self.encodings.get(
+            self.text_encoder,
+            ("text", texts, *rest),
+            lambda: WanPipeline._get_t5_prompt_embeds(self, prompt, *rest),
+        )
+        return known.clone()  # callbacks may write to it
 
     tokenizer: Any
     text_encoder: Any
     transformer: Any
     config: Any
     _execution_device: Any
+    encodings: Encodings
 
     def _encode_text(
         self,

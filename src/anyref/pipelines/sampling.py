@@ -5,6 +5,7 @@ Axes: B batch, C channels, L text tokens, F latent frames, H W latent rows and c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,6 +16,10 @@ from torch import Tensor
 
 from anyref.errors import RequestError
 from anyref.models.disentanglement import disentangled
+from anyref.models.passes import AttentionPass, Memory
+from anyref.models.reuse import attending
+from anyref.models.sequence import sequence_place
+from anyref.models.strength import StrengthOfVideo, check_steps
 from anyref.pipelines.conditioning import Conditioning
 
 StepCallback = Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]]
@@ -72,6 +77,76 @@ def without_prompt(conditioning: Conditioning, prompt: Tensor) -> Conditioning:
     return replace(conditioning, subjects=kept)
 
 
+class VideoPasses:
+    """The passes of one video, and what they share.
+
+    Args:
+        like: the video's noise (B, C, F, H, W). num_steps: denoising steps in all.
+        kernels: compute by `cpu_kernels` where they apply.
+        remember: keep what stays the same between steps.
+
+    Raises:
+        RequestError: for references of a strength that too few steps could give.
+    """
+
+    def __init__(
+        self,
+        transformer: Any,
+        conditioning: Conditioning,
+        like: Tensor,
+        num_steps: int,
+        attention_kwargs: dict[str, Any] | None = None,
+        *,
+        kernels: bool = False,
+        remember: bool = True,
+    ) -> None:
+        self.transformer, self.attention_kwargs = transformer, attention_kwargs
+        self.num_steps, self.kernels = num_steps, kernels
+        self.memory = Memory() if remember else None
+        self.texts: dict[str, tuple[Tensor, int]] = {}
+        self.latents: Tensor | None = None  # of the last pass
+        self.place = sequence_place(transformer)
+        self.strength = None
+        if conditioning.strength is not None:
+            check_steps(conditioning.strength, num_steps)
+            tokens = math.prod(like.shape[2:]) // math.prod(transformer.config.patch_size)
+            self.strength = StrengthOfVideo(
+                conditioning.strength,
+                tokens + conditioning.strength.leading,
+                len(transformer.blocks),
+            )
+
+    def velocity(
+        self, branch: str, step: int, timestep: Tensor, x: Tensor, text: Tensor, made: Conditioning
+    ) -> Tensor:
+        """One pass.
+
+        Args:
+            branch: "cond" or "uncond". step: counted from 0. timestep: (). x: (B, C, F, H, W).
+            text: (B, L, D).
+
+        Returns:
+            (B, C, F, H, W) float32: guidance and the solver stay in it, as in Wan.
+        """
+        version = 0 if text.is_inference() else text._version  # it grows when text is written to
+        known, seen = self.texts.get(branch, (None, 0))
+        if self.memory is not None and (known is not text or seen != version):
+            self.memory.forget(branch)
+            self.texts[branch] = (text, version)
+        if self.memory is not None and self.latents is not x:
+            self.memory.first, self.latents = None, x
+        run = AttentionPass(None, self.memory, branch, step, self.kernels)
+        if self.strength is not None:
+            run.bias = self.strength.bias(branch, step / self.num_steps, x, self.place[0])
+        with self.transformer.cache_context(branch), attending(self.transformer, run):
+            velocity = predict_velocity(
+                self.transformer, x, timestep.expand(len(x)), text, made, self.attention_kwargs
+            )
+        if self.strength is not None and run.bias is not None:
+            self.strength.learn(branch, run.bias, self.place[1])
+        return velocity.float()
+
+
 @torch.no_grad()
 def denoise(
     transformer: Any,
@@ -83,6 +158,7 @@ def denoise(
     guidance_scale: float,
     attention_kwargs: dict[str, Any] | None = None,
     callback: StepCallback | None = None,
+    kernels: bool = False,
 ) -> Tensor:
     """From noise to clean latents, over the timesteps that the scheduler was given.
 
@@ -94,24 +170,21 @@ def denoise(
         text: positive and negative embeddings, (B, L, D) each.
         callback: called after each step with its index, timestep and tensors; what it returns
             replaces them.
+        kernels: compute by `models.cpu_kernels` where they apply.
 
     Returns:
         (B, C, F, H, W) float32.
     """
     positive, negative = text
-    for i, t in enumerate(scheduler.timesteps):
-
-        def velocity_of(
-            branch: str, words: Tensor, made: Conditioning, x: Tensor = latents, t: Tensor = t
-        ) -> Tensor:
-            with transformer.cache_context(branch):
-                timestep = t.expand(x.shape[0])
-                velocity = predict_velocity(transformer, x, timestep, words, made, attention_kwargs)
-            return velocity.float()  # guidance and the solver stay in float32, as in Wan
-
-        velocity = velocity_of("cond", positive, conditioning)
+    steps = scheduler.timesteps
+    passes = VideoPasses(
+        transformer, conditioning, latents, len(steps), attention_kwargs, kernels=kernels
+    )
+    for i, t in enumerate(steps):
+        velocity = passes.velocity("cond", i, t, latents, positive, conditioning)
         if negative is not None and guidance_scale > 1.0:
-            free = velocity_of("uncond", negative, without_prompt(conditioning, positive))
+            without = without_prompt(conditioning, positive)
+            free = passes.velocity("uncond", i, t, latents, negative, without)
             velocity = free + guidance_scale * (velocity - free)
         latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
         if callback is not None:

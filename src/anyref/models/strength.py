@@ -1,0 +1,258 @@
+"""Reference strength: how many times a reference's tokens count in self-attention.
+
+Strength gamma adds a bias to the attention logits from the video's tokens q to the tokens j of
+reference k, in every block (the training-free half of arXiv 2609.11507, shown there on Kaleido):
+
+    M(q, j) = log(gamma_k) * S_k(q)        S_k(q) = s_k(q) / max s_k
+    s_k(q)  = mean over heads of the attention that q gives reference k, in the step before
+
+With the map "uniform" S is 1: tokens that count gamma times. M has one row per reference, so it is
+folded into the dot product by one more channel each, log(gamma_k) S_k(q) sqrt(D) on the query and
+1 on the reference's keys, and s_k is read off one more channel of the values that holds the same
+ones. So the fused kernels, which take no bias of their own, and sequences split over processes
+stay as they are.
+
+Axes: B batch, K references with a strength, N tokens of the sequence, n of them on this process,
+H heads, D channels of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+from anyref.errors import RequestError
+
+StrengthMap = Literal["attention", "uniform"]
+DEFAULT_MAP: StrengthMap = "attention"
+STRENGTH_MAPS = ("attention", "uniform")
+START = 0.2  # of the steps, before which the map is diffuse (arXiv 2609.11507)
+HIDDEN = -100.0  # logits of a reference of strength 0
+CHANNEL_STEP = 8  # fused kernels want head widths that are multiples of it
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReferenceStrength:
+    """Which tokens of the sequence are which reference's, and how often they count.
+
+    Args:
+        keys: (N0, K) 0 or 1, the leading tokens of the sequence; a token has one reference at most.
+        gains: strength of each of the K references, 0 or more, none of them 1.
+        leading: tokens in front of the video's, which are no queries (Kaleido's references).
+        map: "attention" for S as above, "uniform" for S = 1.
+        depth: share of the blocks after which attention is read, from 0 to 1.
+    """
+
+    keys: Tensor
+    gains: tuple[float, ...]
+    leading: int
+    map: StrengthMap = DEFAULT_MAP
+    depth: float = 0.5
+
+
+def strength_of_counts(
+    counts: Sequence[int], strengths: Sequence[float], how: str | None, depth: float = 0.5
+) -> ReferenceStrength | None:
+    """Strength of references that are tokens in front of the video's (Kaleido).
+
+    Args:
+        counts: tokens of each picture. strengths: of each picture's reference.
+
+    Returns:
+        None where all strengths are 1.
+
+    Raises:
+        RequestError: for a map that is not known.
+    """
+    keys = torch.zeros(sum(counts), len(counts))
+    for k, count in enumerate(counts):
+        first = sum(counts[:k])
+        keys[first : first + count, k] = 1.0
+    return _of_keys(keys, strengths, sum(counts), how, depth)
+
+
+def strength_of_regions(
+    regions: Tensor,
+    patch: Sequence[int],
+    strengths: Sequence[float],
+    how: str | None,
+    depth: float = 0.5,
+) -> ReferenceStrength | None:
+    """Strength of references that lie in latent frame 0 (MAGREF); every token is a query.
+
+    Args:
+        regions: (K, rows, columns) bool in latent cells. A token that several references touch is
+            that one's which covers most of it.
+
+    Returns:
+        None where all strengths are 1.
+
+    Raises:
+        RequestError: for a map that is not known.
+    """
+    covered = F.avg_pool2d(regions[:, None].float(), tuple(patch[1:])).flatten(1)  # (K, N0)
+    owner = F.one_hot(covered.argmax(0), len(regions)).float()  # (N0, K)
+    return _of_keys(owner * (covered > 0).T, strengths, 0, how, depth)
+
+
+def _of_keys(
+    keys: Tensor, strengths: Sequence[float], leading: int, how: str | None, depth: float
+) -> ReferenceStrength | None:
+    if how not in (None, *STRENGTH_MAPS):
+        raise RequestError(
+            f"strength_map {how!r} is not known; use {' or '.join(map(repr, STRENGTH_MAPS))}"
+        )
+    acting = [k for k, strength in enumerate(strengths) if strength != 1.0]
+    if not acting:
+        return None
+    return ReferenceStrength(
+        keys=keys[:, acting],
+        gains=tuple(float(strengths[k]) for k in acting),
+        leading=leading,
+        map=DEFAULT_MAP if how is None else how,  # type: ignore[arg-type]
+        depth=depth,
+    )
+
+
+def check_steps(strength: ReferenceStrength, num_steps: int) -> None:
+    """Raise RequestError when a video of so few steps would never use the map."""
+    if strength.map == "attention" and math.ceil(START * num_steps) >= num_steps:
+        raise RequestError(
+            f"reference strength reads where the video looks in one step and acts in the next; "
+            f"{num_steps} step is too few, use 2 or more, or strength_map='uniform'"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class KeyBias:
+    """The bias of one pass, as channels beside those of the heads.
+
+    Args:
+        keys: (1, N, K), ones on a reference's tokens.
+        gains: (B or 1, N, K) logits that each query adds; None adds nothing.
+        reads: number of the block whose attention to the references is read, if any.
+        rank: which part of the sequence this process holds.
+        mass: (B, n, H, K) what was read.
+        seen: attention has been given the bias.
+    """
+
+    keys: Tensor
+    gains: Tensor | None
+    reads: int | None
+    rank: int = 0
+    mass: Tensor | None = None
+    seen: bool = False
+
+    def acts(self, block: int) -> bool:
+        """True when a block's attention differs from the stock one's."""
+        self.seen = True
+        return self.gains is not None or block == self.reads
+
+    def widen(
+        self, query: Tensor, key: Tensor, value: Tensor, block: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, n, H, D) with the channels of the bias."""
+        keys = self._own(self.keys, query.shape[1])
+        gains = None if self.gains is None else self._own(self.gains, query.shape[1])
+        scale = math.sqrt(query.shape[3])
+        return (
+            _joined(query, None if gains is None else gains * scale, keys.shape[2]),
+            _joined(key, keys, keys.shape[2]),
+            _joined(value, keys if block == self.reads else None, keys.shape[2]),
+        )
+
+    def narrow(self, attended: Tensor, width: int, block: int) -> Tensor:
+        """The heads' own channels of what `widen` gave; what was read is kept."""
+        if block == self.reads:
+            self.mass = attended[..., width : width + self.keys.shape[2]]
+        return attended[..., :width]
+
+    def _own(self, x: Tensor, count: int) -> Tensor:
+        return x[:, self.rank * count : (self.rank + 1) * count]
+
+
+def _joined(x: Tensor, channels: Tensor | None, count: int) -> Tensor:
+    """x (B, n, H, D) and channels (B or 1, n, K), up to a multiple of CHANNEL_STEP."""
+    width = -(-(x.shape[3] + count) // CHANNEL_STEP) * CHANNEL_STEP
+    wide = x.new_zeros(*x.shape[:3], width)
+    wide[..., : x.shape[3]] = x
+    if channels is not None:
+        wide[..., x.shape[3] : x.shape[3] + count] = channels[:, :, None].to(x.dtype)
+    return wide
+
+
+class StrengthOfVideo:
+    """Strength over the steps of one video: each branch of guidance has a map of its own."""
+
+    def __init__(self, strength: ReferenceStrength, num_tokens: int, num_blocks: int) -> None:
+        self.strength = strength
+        self.keys = F.pad(strength.keys, (0, 0, 0, num_tokens - len(strength.keys)))[None]
+        self.logits = torch.tensor([math.log(g) if g > 0 else HIDDEN for g in strength.gains])
+        self.block = round(strength.depth * (num_blocks - 1))
+        self.maps: dict[str, Tensor] = {}  # (B, N, K) by branch
+
+    def bias(self, branch: str, progress: float, like: Tensor, rank: int) -> KeyBias:
+        """The bias of one pass.
+
+        Args:
+            progress: share of the steps that are done. like: a tensor of the pass.
+        """
+        gains = None
+        if self.strength.map == "uniform":
+            gains = self.logits.expand_as(self.keys).clone()
+        elif branch in self.maps and progress >= START:
+            gains = self.logits.to(self.maps[branch]) * self.maps[branch]
+        if gains is not None:
+            gains[:, : self.strength.leading] = 0.0
+        return KeyBias(
+            keys=self.keys.to(like.device),
+            gains=None if gains is None else gains.to(like.device),
+            reads=self.block if self.strength.map == "attention" else None,
+            rank=rank,
+        )
+
+    def learn(self, branch: str, bias: KeyBias, world: int) -> None:
+        """Keep the map that a pass has read.
+
+        Raises:
+            RequestError: when no block was given the bias, so that it had no effect.
+        """
+        if not bias.seen:
+            raise RequestError(
+                "reference strength had no effect: the transformer is compiled, or its attention "
+                "processors are not Wan's own; load the model anew or leave strength out"
+            )
+        if bias.mass is None:
+            return
+        mass = _without_bias(bias)  # (B, n, K)
+        if world > 1:
+            parts = [torch.empty_like(mass) for _ in range(world)]
+            dist.all_gather(parts, mass.contiguous())
+            mass = torch.cat(parts, dim=1)
+        others = mass.masked_fill(bias.keys.to(mass.device) > 0, 0.0)
+        others[:, : self.strength.leading] = 0.0
+        peak = others.amax(dim=1, keepdim=True).clamp(min=1e-12)
+        self.maps[branch] = (mass / peak).clamp(max=1.0)
+
+
+def _without_bias(bias: KeyBias) -> Tensor:
+    """Attention (B, n, K) to each reference as it would be without the bias, mean over heads.
+
+    The bias multiplies all of a reference's weights by e^g before they are normalised, so
+    dividing by it and normalising anew takes it back.
+    """
+    assert bias.mass is not None
+    mass = bias.mass.float()
+    if bias.gains is not None:
+        logits = bias._own(bias.gains, mass.shape[1])[:, :, None].clamp(min=-30.0)  # (B, n, 1, K)
+        plain = mass * torch.exp(-logits)
+        rest = (1.0 - mass.sum(-1, keepdim=True)).clamp(min=0.0)
+        mass = plain / (rest + plain.sum(-1, keepdim=True)).clamp(min=1e-12)
+    return mass.mean(dim=2)
