@@ -19,11 +19,15 @@ MINUTES ?= 9
 PARTS ?= tests table magref kaleido
 SET ?=
 JOBS ?= 2
+SERVE ?=
 
-.PHONY: demo test test-slow lint types check clean gpu gpu-check
+.PHONY: demo serve test test-slow lint types check clean gpu gpu-check
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py out/demo
+
+serve: $(STAMP)
+	$(BIN)/anyref serve $(SERVE)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"

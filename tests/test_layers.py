@@ -20,6 +20,7 @@ LAYERS = (
     {"lab"},
     {"training"},
     {"evaluation"},
+    {"service"},
     {"cli"},
     {"__main__"},
 )

@@ -15,6 +15,7 @@ from anyref.cli.generate import generate
 from anyref.cli.lab import app as lab
 from anyref.cli.models import models
 from anyref.cli.replay import replay
+from anyref.cli.serve import serve
 from anyref.cli.train import train
 from anyref.errors import AnyRefError
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (generate, replay, models, convert, train):
+for command in (generate, replay, models, convert, train, serve):
     app.command()(command)
 for group in (data, evaluate, lab):
     app.add_typer(group)

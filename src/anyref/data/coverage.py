@@ -37,7 +37,7 @@ TINTS = 32  # bins of a and of b, around grey
 RARE = 1e-6  # share of a colour that was not seen
 FEW = 1e-5  # share that a colour of the subject has
 OWN, MORE = -1.0, 0.5  # log ratios: how much a colour is the subject's; more than what is behind
-STILL = 3.0  # levels; a frame that differs less has the same camera
+STILL = 3.0  # levels; a frame that differs less has the same camera if points do not tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,20 +172,21 @@ def _camera(
 ) -> NDArray[np.float64] | None:
     """The camera's motion between two frames as a homography (3, 3); None when it is not known."""
     first, second = (cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in (source, target))
+    still = float(np.median(cv2.absdiff(first, second)[~hidden])) < STILL
+    unknown = np.eye(3) if still else None
     shown = (~hidden).astype(np.uint8)
     points = cv2.goodFeaturesToTrack(first, CORNERS, QUALITY, APART, mask=shown)
     if points is None or len(points) < MIN_POINTS:
-        still = float(np.median(cv2.absdiff(first, second)[~hidden])) < STILL
-        return np.eye(3) if still else None
+        return unknown
     moved, found, _ = cv2.calcOpticalFlowPyrLK(
         first, second, points, None, winSize=(21, 21), maxLevel=4
     )
     good = found[:, 0] > 0
     if good.sum() < MIN_POINTS:
-        return None
+        return unknown
     motion, agree = cv2.findHomography(points[good], moved[good], cv2.RANSAC, OFF)
     if motion is None or agree.sum() < MIN_POINTS or agree.mean() < MIN_AGREEING:
-        return None
+        return unknown
     return np.asarray(motion, np.float64)
 
 

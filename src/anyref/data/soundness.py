@@ -51,7 +51,7 @@ class SoundnessSettings(Section):
     """
 
     max_uncovered: float = Field(default=0.003, ge=0)
-    max_disagreement: float = Field(default=0.0025, ge=0)
+    max_disagreement: float = Field(default=0.005, ge=0)
     known_motion: bool = True
     max_added: float = Field(default=0.003, ge=0)
     max_unstable: float = Field(default=0.08, ge=0)

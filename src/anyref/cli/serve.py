@@ -1,0 +1,109 @@
+"""`anyref serve`: videos over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anyref.cli import progress
+from anyref.errors import AnyRefError
+
+DEFAULT_MODELS = ("tiny-magref", "tiny-kaleido")
+NEEDS = ("fastapi", "uvicorn", "sqlalchemy", "multipart", "prometheus_client")
+
+Host = Annotated[str, typer.Option(help="Address to listen on; others than loopback need keys.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="A model to serve, repeatable; the first is the default."),
+]
+Folder = Annotated[Path, typer.Option(help="For the queue and the store, unless told otherwise.")]
+Database = Annotated[
+    str | None, typer.Option("--queue", metavar="URL", help="postgresql://user@host/name, say.")
+]
+StoreUrl = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="A folder or an fsspec URL.")
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option("--device", help="One worker on each, repeatable; every GPU if absent."),
+]
+Dtype = Annotated[str | None, typer.Option(help="Of the weights; as stored if absent.")]
+Keys = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="API keys, one `name key` per line.")
+]
+ClientJobs = Annotated[int, typer.Option(min=1, help="Waiting and running videos per client.")]
+NoWorkers = Annotated[bool, typer.Option("--no-workers", help="Only the front door.")]
+WorkersOnly = Annotated[
+    bool, typer.Option("--workers-only", help="Only workers, for a queue that others fill.")
+]
+
+
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8600,
+    model: Models = None,
+    folder: Folder = Path("service"),
+    queue: Database = None,
+    store: StoreUrl = None,
+    device: Devices = None,
+    dtype: Dtype = None,
+    keys: Keys = None,
+    client_jobs: ClientJobs = 50,
+    no_workers: NoWorkers = False,
+    workers_only: WorkersOnly = False,
+) -> None:
+    """Serve videos over HTTP, with OpenAI's video interface; Ctrl-C ends it."""
+    _check_installed()
+    from anyref.service import server
+    from anyref.service.access import read_keys
+    from anyref.service.settings import (
+        LOOPBACK_NAMES,
+        Limits,
+        ServiceError,
+        Settings,
+        check_exposure,
+        default_database,
+    )
+
+    if no_workers and workers_only:
+        raise ServiceError("--no-workers and --workers-only leave nothing; give one of them")
+    settings = Settings(
+        database=queue or default_database(folder),
+        store=store or str((folder / "store").resolve()),
+        models=tuple(model or DEFAULT_MODELS),
+        devices=() if no_workers else tuple(device or _devices()),
+        dtype=dtype,
+        keys=read_keys(keys) if keys is not None else {},
+        hosts=(*LOOPBACK_NAMES, host),
+        limits=Limits(client_jobs=client_jobs),
+    )
+    workers = f"{len(settings.devices)} on {', '.join(settings.devices) or 'no device'}"
+    if workers_only:
+        progress.line(f"workers: {workers}; Ctrl-C ends them")
+        server.work(settings)
+        return
+    check_exposure(host, settings.keys)
+    progress.line(
+        f"http://{host}:{port} (models: {', '.join(settings.models)}; workers: {workers})"
+    )
+    server.serve(settings, host, port)
+
+
+def _devices() -> list[str]:
+    """Every GPU of this machine, or its CPU."""
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    if missing:
+        raise AnyRefError(
+            f"anyref serve needs {', '.join(missing)}; install it with pip install 'anyref[serve]'"
+        )
