@@ -64,7 +64,7 @@ class CropSettings(Section):
     max_irregularity: float = 9.0
     max_irregularity_alone: float = 4.0
     max_several: float = 0.5
-    max_unsure: float = 0.11
+    max_unsure: float = 0.13
     max_halo: float = 0.2
     min_fit: float = 0.55
     min_brightness: float = 0.06
