@@ -28,6 +28,7 @@ from anyref.data.soundness import SoundnessSettings, covered, stable
 from anyref.data.thresholds import Section
 from anyref.data.tracks import Track, TrackSettings
 from anyref.data.views import (
+    PERSON,
     Frames,
     Subject,
     View,
@@ -168,9 +169,7 @@ class Look:
         views = views_of(self.frames, tracks, softs, by_box, self.settings.crops, self.dropped)
         views = without_overlap(views, self.settings.views, self.dropped)
         views = covered(self.frames, views, self.settings.soundness, self.dropped)
-        views = stable(
-            self.frames, views, softs, self.grade.masks, self.settings.soundness, self.dropped
-        )
+        views = self._stable(tracks, views, softs)
         faces, owners = self._faces(tracks)
         labels: list[Label] = []
         for number, track in enumerate(tracks):
@@ -193,6 +192,20 @@ class Look:
             owners=tuple(None if owner is None else place.get(owner) for owner in owners),
             dropped=self.dropped,
         )
+
+    def _stable(
+        self, tracks: Sequence[Track], views: Sequence[Sequence[View]], softs: dict[int, Mask]
+    ) -> list[list[View]]:
+        """Views that further looks agree with; of people a detector is sure enough without."""
+        people = [track.sightings[0].label == PERSON for track in tracks]
+        others = [() if person else some for person, some in zip(people, views, strict=True)]
+        kept = stable(
+            self.frames, others, softs, self.grade.masks, self.settings.soundness, self.dropped
+        )
+        return [
+            list(some) if person else good
+            for person, some, good in zip(people, views, kept, strict=True)
+        ]
 
     def _tracks(self) -> tuple[list[Track], dict[int, Mask], dict[tuple[int, int], Mask]]:
         """Tracks, what stands out by sampled frame, and masks by track and sampled frame."""
