@@ -144,7 +144,7 @@ def wreak_havoc(service: Running, randomness: random.Random) -> None:
         for _ in range(WORKER_KILLS // SERVER_KILLS):
             if kill % 5:
                 wait_until_one_runs(service)
-            time.sleep(randomness.uniform(0.0, 0.5))
+            time.sleep(randomness.uniform(0.0, 0.15))  # a job takes 0.2 to 1 s
             killed += service.kill_worker(randomness)
         time.sleep(randomness.uniform(0.0, 1.0))
         service.kill()
@@ -213,4 +213,4 @@ def check_nothing_is_doubled(settings: Settings, jobs: list[dict]) -> None:
         if row.content is not None:
             assert read_metadata(store.fetch(row.content, None))["id"] == row.id
     engine.dispose()
-    assert sum(row.deaths for row in rows.values()) >= SERVER_KILLS // 2  # there was havoc
+    assert any(row.deaths for row in rows.values())  # some were killed while a job ran
