@@ -148,3 +148,23 @@ def test_without_a_second_look_the_segmenter_is_not_asked():
     look = SecondLook(body_alone)
     assert kept_of(look, [view(2)], SoundnessSettings(looks=False)) == (1, 0)
     assert not look.sizes
+
+
+def test_what_was_cut_out_by_a_box_is_cut_out_by_a_larger_one():
+    asked = []
+
+    class ByBox:
+        def __init__(self, mask):
+            self.mask = mask
+
+        def segment(self, pictures, boxes=None):
+            asked.append(boxes[0])
+            return [self.mask]
+
+    boxed = replace(view(2), by_box=True)
+    frames = walk([meadow()] * COUNT)
+    same, half = boxed.pixels.astype(np.float32), body_alone(frames[2])
+    for mask, kept in ((same, [[boxed]]), (half, [[]])):
+        assert stable(frames, [[boxed]], {}, ByBox(mask), SETTINGS, Counter()) == kept
+    top, left = hops(2)
+    assert asked[0].left < left - 0.3 * BODY[1] and asked[0].bottom > top + 1.2 * BODY[0]

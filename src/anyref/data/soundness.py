@@ -46,8 +46,8 @@ class SoundnessSettings(Section):
         max_added: what a closer look at its upper part, where ears and hats are, adds to the mask,
             in areas of it.
         max_unstable: what a look from afar adds to the mask or takes from it, in areas of it.
-        looks: whether the segmenter looks again at all, which is half of the models' work for a
-            clip.
+        looks: whether the segmenter looks again at all: up to two more runs of it for each mask
+            that stands the other tests.
     """
 
     max_uncovered: float = Field(default=0.003, ge=0)
