@@ -35,6 +35,7 @@ class Corruption:
 
     Args:
         sees: metrics that claim to see it, and have to give a worse score.
+        real_only: those of them that claim it of real footage only; docs/metrics.md says why.
         subjects: clips with so many subjects; 0 for any. scope: which metrics are run.
         moves: only clips in which something moves. base: done to the clip first, not a fault.
     """
@@ -44,9 +45,14 @@ class Corruption:
     change: Callable[[Clip, Sequence[Clip], Grade], Clip | None]
     sees: tuple[str, ...]
     subjects: int = 0
+    real_only: tuple[str, ...] = ()
     scope: str = SCENE
     moves: bool = False
     base: Callable[[Clip, Sequence[Clip], Grade], Clip | None] | None = None
+
+    def claims(self, metric: str, source: str) -> bool:
+        """Whether a metric claims to see it in clips of a source, "real" or "lab"."""
+        return metric in self.sees and not (source == "lab" and metric in self.real_only)
 
 
 def other_references(clip: Clip, clips: Sequence[Clip], models: Grade) -> Clip | None:
@@ -288,16 +294,18 @@ CORRUPTIONS = (
                ("subject_similarity", "entanglement"), 2),
     Corruption("one missing", "the second of two painted over", partial(halves, way="gone"),
                ("subject_similarity", "entanglement"), 2),
-    Corruption("pasted", "the reference pasted unchanged", pasted, ("copy_paste",), 1),
+    Corruption("pasted", "the reference pasted unchanged", pasted, ("copy_paste",), 1,
+               real_only=("copy_paste",)),
     Corruption("held still", "the reference's whole picture as the video", held_still,
-               ("copy_paste",), 1),
+               ("copy_paste",), 1, real_only=("copy_paste",)),
     Corruption("reference's place", "the place of the reference, taken elsewhere, behind",
                place_of_reference, ("decoupling",), 1, base=from_elsewhere),
     Corruption("other place", "another place behind the subjects", other_place,
                ("background_similarity",), 1),
     Corruption("subject changes", "another clip from the middle on", subject_changes,
                ("subject_consistency", "background_consistency"), 1),
-    Corruption("other caption", "the words of another clip", other_caption, ("text_relevance",)),
+    Corruption("other caption", "the words of another clip", other_caption, ("text_relevance",),
+               real_only=("text_relevance",)),
     Corruption("frozen", "the first frame all the time", of_frames(frozen),
                ("motion_amplitude", "frozen_frames"), scope=MOTION, moves=True),
     Corruption("stutter", "every second frame repeated", of_frames(stuttering),

@@ -31,7 +31,8 @@ from anyref.request import Reference
 
 Frames = NDArray[np.uint8]  # (T, Y, X, 3)
 
-CLIPS = 24
+CLIPS = 48
+TUNED = 24  # clips before it are those that the metrics' constants were chosen on
 PER_CLIP = 6
 CANDIDATES = 20
 MODELS = ("tiny-kaleido", "tiny-magref")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metric_corruptions import CORRUPTIONS
+from metric_corruptions import CORRUPTIONS, Corruption
 
 from anyref.media import write_atomically
 
@@ -30,14 +30,16 @@ def response(cells: Iterable[Mapping[str, Any]]) -> str:
         some = by_corruption.get(corruption.name, [])
         title = f"**{corruption.name}**: {corruption.about}"
         for metric in corruption.sees:
-            shown = [_cell(some, metric, source) for source in ("real", "lab")]
+            shown = [_cell(some, corruption, metric, source) for source in ("real", "lab")]
             lines.append(f"| {title} | {metric} | {shown[0]} | {shown[1]} |")
             title = ""
         others = sorted(
             {
                 cell["metric"]
                 for cell in some
-                if not cell["claimed"] and cell["source"] == "real" and cell["auc"] >= ENOUGH
+                if cell["metric"] not in corruption.sees
+                and cell["source"] == "real"
+                and cell["auc"] >= ENOUGH
             }
         )
         if others:
@@ -45,10 +47,13 @@ def response(cells: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(cells: Iterable[Mapping[str, Any]], metric: str, source: str) -> str:
+def _cell(
+    cells: Iterable[Mapping[str, Any]], corruption: Corruption, metric: str, source: str
+) -> str:
     for cell in cells:
         if cell["metric"] == metric and cell["source"] == source:
-            mark = "" if cell["auc"] >= ENOUGH else " **below 0.9**"
+            missed = "" if cell["auc"] >= ENOUGH else " **below 0.9**"
+            mark = missed if corruption.claims(metric, source) else " *not claimed*"
             return f"{cell['auc']:.2f} ({cell['pairs']:.2f}), {cell['clips']}{mark}"
     return "-"
 

@@ -20,6 +20,7 @@ from anyref.evaluation.metrics.subject import (
     Entanglement,
     SubjectConsistency,
     SubjectSimilarity,
+    itself,
     steadiness,
 )
 
@@ -77,6 +78,15 @@ def test_entanglement_is_0_apart_near_a_half_for_blends_and_near_1_exchanged(mod
     assert 0.25 < blended < 0.6
     assert twice.details["references"]["2 reference 2"] > 0.9
     assert apart < value(metric, two, walk(ONE, None)) < twice.value
+
+
+def test_a_region_is_itself_sharp_or_blurred_and_what_looks_like_neither_is_undecided():
+    mutual = np.array([0.2])
+    assert itself(1.0, np.array([0.2]), mutual) == itself(0.7, np.array([0.2]), mutual) == 1
+    assert itself(0.2, np.array([1.0]), mutual) == -1
+    assert itself(0.6, np.array([0.6]), mutual) == 0
+    assert itself(0.39, np.array([0.1]), mutual) == 0
+    assert itself(0.9, np.array([0.2, 0.9]), np.array([0.2, 0.2])) == 0
 
 
 def test_alike_references_cannot_be_entangled(models):

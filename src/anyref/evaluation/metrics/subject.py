@@ -23,6 +23,11 @@ from anyref.perception.contracts import Perceiver
 NEEDS: frozenset[Need] = frozenset({"video", "references"})
 NOT_TOLD = 0.9  # cosine of two references from which the features cannot tell them apart
 UNDECIDED = 0.5  # entanglement of a reference that has no region of its own
+ABSENT, PRESENT = (
+    0.4,
+    0.65,
+)  # cosines of the most alike place where a subject is not, and where it is
+NARROW = 0.05  # the least that a cosine is over that of the references, so as not to divide by 0
 NOTHING = Skipped("nothing in the sampled frames stands out or is detected", "undetected")
 NO_SUBJECTS = Skipped("the case has no reference of a subject", "inapplicable")
 
@@ -125,15 +130,18 @@ class SubjectConsistency(SubjectMetric):
 class Entanglement(SubjectMetric):
     """Whether a subject has the look of another one: 0 itself, 0.5 a blend, 1 the other one.
 
-    For a reference r and its own region, with the cosines s to the references and S between them,
+    For a reference r and its own region, with the cosines s to the references, S between them and
+    m = max(s[r], s[q]),
 
-        (1 - min over q of clip((s[r] - s[q]) / (1 - S[r, q]), -1, 1)) / 2
+        (1 - min over q of p(m) clip((s[r] - s[q]) / (m - S[r, q]), -1, 1)) / 2
 
-    averaged over references and sampled frames (ours). The fraction is 1 for the reference itself
-    and -1 for the other one. Regions are the places that look most like any of the references, as
-    many as there are references, so that one subject shown twice takes two of them. A reference
-    without a region counts 0.5. Pairs of references whose cosine is over 0.9 are left out. Who
-    stands where is not asked: only the prompt could say.
+    averaged over references and sampled frames (ours). The fraction is 1 for the reference itself,
+    -1 for the other one and 0 for a blend, blurred or sharp; p, which grows from 0 at 0.4 to 1 at
+    0.65, says whether any of both is there: what looks like neither counts 0.5. Regions are the
+    places that look most like any of the references, as many as there are references, so that one
+    subject shown twice takes two of them. A reference without a region counts 0.5. Pairs of
+    references whose cosine is over 0.9 are left out. Who stands where is not asked: only the prompt
+    could say.
     """
 
     @property
@@ -147,7 +155,7 @@ class Entanglement(SubjectMetric):
             high=1,
             needs=NEEDS,
             grade=self.grade,
-            version=2,
+            version=3,
         )
 
     def suits(self, case: Case) -> Skipped | None:
@@ -179,9 +187,23 @@ def _blends(matches: Matches, mutual: NDArray[np.float32], r: int) -> NDArray[np
     for k, column in enumerate(matches.anyones[:, r].tolist()):
         if column >= 0:
             cosines = matches.scores[k][:, column]  # (R,)
-            lead = (cosines[r] - cosines[others]) / (1 - mutual[r, others])
-            values[k] = (1 - np.clip(lead, -1, 1).min()) / 2
+            values[k] = (1 - itself(cosines[r], cosines[others], mutual[r, others])) / 2
     return values
+
+
+def itself(
+    own: float, others: NDArray[np.floating[Any]], mutual: NDArray[np.floating[Any]]
+) -> float:
+    """Whether a region is its reference: 1 itself, -1 another one, 0 a blend or neither of them.
+
+    Args:
+        own: cosine of the region and its reference. others: those with other references, (Q,).
+        mutual: cosines of the reference and the others, (Q,).
+    """
+    most = np.maximum(own, others)
+    lead = np.clip((own - others) / np.maximum(most - mutual, NARROW), -1, 1)
+    there = np.clip((most - ABSENT) / (PRESENT - ABSENT), 0, 1)
+    return float((there * lead).min())
 
 
 def mutual_cosines(wanted: Sequence[Wanted]) -> NDArray[np.float32]:
