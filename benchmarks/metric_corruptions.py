@@ -22,6 +22,7 @@ from PIL import Image
 
 from anyref.data.crops import widened, without
 from anyref.evaluation.metrics.cutouts import cut_references
+from anyref.evaluation.metrics.text import known_words, things_in
 from anyref.media import open_picture
 from anyref.perception.small import Grade
 
@@ -35,7 +36,7 @@ class Corruption:
 
     Args:
         sees: metrics that claim to see it, and have to give a worse score.
-        real_only: those of them that claim it of real footage only; docs/metrics.md says why.
+        claimed_on: sources of clips on which they claim it; docs/metrics.md says why not on others.
         subjects: clips with so many subjects; 0 for any. scope: which metrics are run.
         moves: only clips in which something moves. base: done to the clip first, not a fault.
     """
@@ -45,14 +46,14 @@ class Corruption:
     change: Callable[[Clip, Sequence[Clip], Grade], Clip | None]
     sees: tuple[str, ...]
     subjects: int = 0
-    real_only: tuple[str, ...] = ()
+    claimed_on: tuple[str, ...] = ("real", "lab")
     scope: str = SCENE
     moves: bool = False
     base: Callable[[Clip, Sequence[Clip], Grade], Clip | None] | None = None
 
     def claims(self, metric: str, source: str) -> bool:
-        """Whether a metric claims to see it in clips of a source, "real" or "lab"."""
-        return metric in self.sees and not (source == "lab" and metric in self.real_only)
+        """Whether a metric claims to see it in clips of a source: "real", "lab" or "photo"."""
+        return metric in self.sees and source in self.claimed_on
 
 
 def other_references(clip: Clip, clips: Sequence[Clip], models: Grade) -> Clip | None:
@@ -64,11 +65,15 @@ def other_references(clip: Clip, clips: Sequence[Clip], models: Grade) -> Clip |
 
 
 def other_caption(clip: Clip, clips: Sequence[Clip], models: Grade) -> Clip | None:
-    """The words of a clip of other subjects."""
-    other = other_clip(clip, clips)
-    if other is None:
-        return None
-    return replace(clip, prompt=other.prompt)
+    """The words of the next clip of its source that names other things."""
+    words = known_words(models)
+    own = {*things_in(clip.prompt, words)}
+    begin = [c.name for c in clips].index(clip.name)
+    for other in (*clips[begin + 1 :], *clips[:begin]):
+        things = {*things_in(other.prompt, words)} if other.source == clip.source else set()
+        if things and not own & things:
+            return replace(clip, prompt=other.prompt)
+    return None
 
 
 def other_clip(clip: Clip, clips: Sequence[Clip]) -> Clip | None:
@@ -295,9 +300,9 @@ CORRUPTIONS = (
     Corruption("one missing", "the second of two painted over", partial(halves, way="gone"),
                ("subject_similarity", "entanglement"), 2),
     Corruption("pasted", "the reference pasted unchanged", pasted, ("copy_paste",), 1,
-               real_only=("copy_paste",)),
+               claimed_on=("real",)),
     Corruption("held still", "the reference's whole picture as the video", held_still,
-               ("copy_paste",), 1, real_only=("copy_paste",)),
+               ("copy_paste",), 1, claimed_on=("real",)),
     Corruption("reference's place", "the place of the reference, taken elsewhere, behind",
                place_of_reference, ("decoupling",), 1, base=from_elsewhere),
     Corruption("other place", "another place behind the subjects", other_place,
@@ -305,7 +310,7 @@ CORRUPTIONS = (
     Corruption("subject changes", "another clip from the middle on", subject_changes,
                ("subject_consistency", "background_consistency"), 1),
     Corruption("other caption", "the words of another clip", other_caption, ("text_relevance",),
-               real_only=("text_relevance",)),
+               claimed_on=("photo",)),
     Corruption("frozen", "the first frame all the time", of_frames(frozen),
                ("motion_amplitude", "frozen_frames"), scope=MOTION, moves=True),
     Corruption("stutter", "every second frame repeated", of_frames(stuttering),

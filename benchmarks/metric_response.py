@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from metric_clips import Clip, fetch_films, lab_clips, real_clips, side_by_side
+from metric_clips import Clip, fetch_films, lab_clips, photo_clips, real_clips, side_by_side
 from metric_corruptions import CORRUPTIONS, LOOK, MOTION, SCENE, Corruption
 from metric_memory import remembering
 
@@ -39,6 +39,7 @@ from anyref.media import open_picture, write_atomically
 from anyref.perception.small import Grade, small_grade
 
 VIEWS = 2
+SOURCES = "real", "lab", "photo"
 LAB_CLIPS = 6  # of one subject, and as many of two
 STILL = 0.5  # of the frames: a clip that stands still has no motion to spoil
 SCOPES = {
@@ -61,7 +62,7 @@ def all_clips(films: Path) -> list[Clip]:
     real = list(real_clips(films))
     named = {clip.name: clip for clip in real}
     pairs = [side_by_side(named[one], named[other]) for one, other in TOGETHER]
-    return [*real, *pairs, *lab_clips(LAB_CLIPS, LAB_CLIPS)]
+    return [*real, *pairs, *lab_clips(LAB_CLIPS, LAB_CLIPS), *photo_clips()]
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def kept(
     ]
     if clip.name in FACES_ONLY and scope == SCENE:
         asked = [m for m in asked if m.spec.name.startswith("face")]
+    if clip.source == "photo":
+        asked = [m for m in asked if m.spec.name == "text_relevance"]
     name = what.replace(" ", "-").replace("'", "")
     path = store.folder / f"{name}-{clip.name}-{digest(clip)}.json"
     known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
@@ -146,6 +149,8 @@ def _key(spec: MetricSpec) -> str:
 
 def suits(corruption: Corruption, clip: Clip) -> bool:
     """Whether a clip has the number of subjects that a corruption needs."""
+    if clip.source == "photo" and "text_relevance" not in corruption.sees:
+        return False  # they are for what is said in words
     if corruption.name in ("twins", "blend", "one missing") and clip.name in ("bbb-361", "bbb-458"):
         return False  # its two subjects do not stand in halves
     if (
@@ -173,7 +178,7 @@ def table(
     cells = []
     for corruption in CORRUPTIONS:
         for name, spec in specs.items():
-            for source in ("real", "lab"):
+            for source in SOURCES:
                 pairs = [
                     (row["before"].get(name), row["after"].get(name))
                     for row in rows

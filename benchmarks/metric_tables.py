@@ -33,6 +33,9 @@ def response(cells: Iterable[Mapping[str, Any]]) -> str:
             shown = [_cell(some, corruption, metric, source) for source in ("real", "lab")]
             lines.append(f"| {title} | {metric} | {shown[0]} | {shown[1]} |")
             title = ""
+            photos = _cell(some, corruption, metric, "photo")
+            if photos != "-":
+                lines.append(f"| | *the same, photographs* | {photos} | |")
         others = sorted(
             {
                 cell["metric"]

@@ -93,6 +93,7 @@ def test_alike_references_cannot_be_entangled(models):
     metric = Entanglement(models)
     case = case_of(portrait(ONE), portrait(ONE))
     assert metric.score(case, footage_of(walk(ONE, ONE))).cause == "inapplicable"
+    assert metric.score(case, footage_of(walk())).cause == "inapplicable"
 
 
 def test_a_subject_that_turns_into_another_is_not_consistent(models):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from anyref.evaluation.benchmark import Case
 from anyref.evaluation.metric import Footage, MetricSpec, Need, Outcome, Score, Skipped
 from anyref.evaluation.metrics.base import GradeMetric, mean, rounded
-from anyref.evaluation.metrics.cutouts import Wanted
+from anyref.evaluation.metrics.cutouts import Wanted, wanted_of
 from anyref.evaluation.metrics.sightings import Matches, matches_of
 from anyref.perception.contracts import Perceiver
 
@@ -166,13 +166,13 @@ class Entanglement(SubjectMetric):
 
     def score(self, case: Case, footage: Footage) -> Outcome:
         """The value, and the mean of each reference."""
-        matches = self.matches(case, footage)
-        if isinstance(matches, Skipped):
-            return matches
-        mutual = mutual_cosines(matches.wanted)
+        mutual = mutual_cosines(wanted_of(case, footage, self.models))
         told = [r for r in range(len(mutual)) if (np.delete(mutual[r], r) < NOT_TOLD).any()]
         if not told:
             return Skipped("the references cannot be told apart by their looks", "inapplicable")
+        matches = self.matches(case, footage)
+        if isinstance(matches, Skipped):
+            return matches
         blends = np.stack([_blends(matches, mutual, r) for r in told])  # (R, K)
         names = {
             _key(matches.wanted, r): v for r, v in zip(told, rounded(blends.mean(1)), strict=True)

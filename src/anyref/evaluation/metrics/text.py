@@ -20,7 +20,26 @@ from anyref.perception.contracts import Perceiver
 from anyref.perception.small import Grade
 
 PEOPLE = HUMAN | {"men", "women", "boys", "girls", "children", "kid", "kids", "persons", "babies"}
-IRREGULAR = {"mice": "mouse", "knives": "knife", "wolves": "wolf", "people": PERSON}
+IRREGULAR = {"knives": "knife", "wolves": "wolf", "people": PERSON}
+SORTS = {
+    "bird": "owl parrot duck goose swan eagle penguin pelican flamingo pigeon gull hen rooster",
+    "dog": "puppy retriever husky poodle terrier spaniel dachshund labrador collie",
+    "cat": "kitten tabby",
+    "horse": "pony foal",
+    "sheep": "lamb",
+    "cow": "calf",
+    "airplane": "aeroplane plane airliner",
+    "boat": "ship yacht canoe",
+    "bicycle": "bike",
+    "motorcycle": "motorbike",
+    "truck": "lorry dumper",
+    "couch": "sofa",
+    "tv": "television",
+    "sports ball": "football basketball",
+}  # words for what the models have one word for
+HOMONYMS = frozenset(
+    {"mouse", "orange", "remote"}
+)  # models mean the computer's, the fruit, a device
 GAP = r"(?<![\w])({})(?![\w])"  # around a word
 
 
@@ -28,9 +47,10 @@ class TextRelevance(GradeMetric):
     """Mean over the things that the prompt names of how surely they are seen.
 
     Things are those that the object detector or the namer has a word for (80 and 49), also in the
-    plural; man, woman, boy and the like are persons. How surely: the largest score of a detection
-    or probability of a region in a frame, averaged over sampled frames. Verbs, colours, places and
-    all other words are not looked at: a weak stand-in for CLIP or GME. (Ours.)
+    plural and by their sorts: an owl is a bird, a man a person. How surely: the largest score of a
+    detection, probability of a region, or score of a face for a person in a frame, averaged over
+    sampled frames. Verbs, colours, places and all other words are not looked at: a weak stand-in
+    for CLIP or GME. (Ours.)
     """
 
     @property
@@ -44,6 +64,7 @@ class TextRelevance(GradeMetric):
             high=1,
             needs=frozenset({"video", "prompt"}),
             grade=self.grade,
+            version=2,
         )
 
     def uses(self) -> Sequence[Perceiver]:
@@ -78,7 +99,8 @@ def known_words(models: Grade) -> frozenset[str]:
     """What the detector and the namer have a word for."""
     namer = namer_among(models.picture_embedders)
     words = models.objects.vocabulary or frozenset()
-    return words | frozenset(namer.words) if namer is not None else words
+    named = frozenset() if namer is None else frozenset(namer.words)
+    return (words | named) - HOMONYMS
 
 
 def things_in(prompt: str, words: frozenset[str]) -> tuple[str, ...]:
@@ -89,11 +111,10 @@ def things_in(prompt: str, words: frozenset[str]) -> tuple[str, ...]:
     text = prompt.lower()
     found = set()
     for word in sorted(words, key=lambda word: (-len(word), word)):
-        forms = {word, f"{word}s", f"{word}es", *(a for a, b in IRREGULAR.items() if b == word)}
-        if word == PERSON:
-            forms |= PEOPLE
-        if word.endswith("y"):
-            forms.add(f"{word[:-1]}ies")
+        names = {word, *SORTS.get(word, "").split()} | (PEOPLE if word == PERSON else set())
+        forms = {name + ending for name in names for ending in ("", "s", "es")}
+        forms |= {f"{name[:-1]}ies" for name in names if name.endswith("y")}
+        forms |= {a for a, b in IRREGULAR.items() if b == word}
         pattern = GAP.format("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
         text, times = re.subn(pattern, " ", text)
         if times:
@@ -108,6 +129,9 @@ def words_seen(scene: Scene, models: Grade) -> Mapping[str, float]:
     for found, words in zip(scene.found, best, strict=True):
         for thing in found:
             words[thing.label] = max(words.get(thing.label, 0.0), thing.score)
+    faces = models.faces.detect(list(scene.frames))
+    for some, words in zip(faces, best, strict=True):
+        words[PERSON] = max([words.get(PERSON, 0.0), *(face.score for face in some)])
     if namer is not None:
         places = [(k, region) for k, some in enumerate(scene.regions) for region in some]
         crops = [crop_of(scene.frames[k], box_around(region.pixels), 0.1) for k, region in places]
