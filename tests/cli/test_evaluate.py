@@ -106,7 +106,7 @@ def test_a_bad_reference_is_a_fault_of_its_case(anyref, tmp_path, videos):
     out = tmp_path / "out"
     assert anyref("evaluate", videos, "--benchmark", cases, "-o", out)[0] == 0
     scores = read(out)["model"]["scores"]
-    assert scores["faces"]["one-0"]["cause"] == "inapplicable"
+    assert scores["faces"]["one-0"]["cause"] == "faulty"
     assert "value" in scores["brightness"]["one-0"]
 
 
@@ -128,7 +128,9 @@ def test_a_figure_under_its_limit_is_code_1(anyref, cases, videos, tmp_path):
         (["--metrics", "speed"], "speed"),
         (["--profile", "best"], "best"),
         (["--profile", "opens2v-v1.1"], "OpenS2V-Eval"),
-        (["--profile", "vbench"], "none of these is among"),
+        (["--profile", "magref"], "none of these is measured here"),
+        (["--metrics", ""], "names none"),
+        (["--fail-under", "total=50"], "total=0.5"),
         (["--compare", "nowhere"], "nowhere"),
         (["--benchmark", "nothing"], "nothing"),
         (["--out", "taken/in"], "taken"),
@@ -176,22 +178,58 @@ def test_another_model_is_compared_on_the_same_cases(anyref, cases, videos, tmp_
     assert "model-b" in (tmp_path / "out/report.html").read_text()
 
 
-def test_scores_of_a_suites_own_scripts_are_read_and_beside_published_ones(anyref, tmp_path):
-    sample = {"prompt": "a man walks", "img_paths": ["man.png"], "class_label": ["man"]}
-    cases = tmp_path / "Open-Domain_Eval.json"
-    cases.write_text(json.dumps({"singlehuman_1": sample, "singlehuman_2": sample}))
-    folder = tmp_path / "mine_output_json"
-    folder.mkdir()
-    scores = {"singlehuman_1": {"aes_score": 5.5}, "singlehuman_2": {"aes_score": 6.1}}
-    (folder / "aesthetic_score.json").write_text(json.dumps(scores))
-    out = tmp_path / "out"
+def test_a_crash_has_an_exit_code_of_its_own(anyref, cases, videos, tmp_path, monkeypatch):
+    def crash(*_):
+        raise IndexError("a fault of ours")
+
+    monkeypatch.setattr("anyref.cli.evaluate_job.finish", crash)
+    code, _, errors = anyref("evaluate", videos, "--benchmark", cases, "-o", tmp_path / "out")
+    assert code == 3 and "a fault of ours" in errors
+
+
+def test_faulty_cases_are_told_and_no_gate_passes_over_them(anyref, cases, videos, tmp_path):
+    said = json.loads(cases.read_text())
+    said["cases"][1]["references"][0]["images"] = ["gone.png"]
+    cases.write_text(json.dumps(said))
+    given = ("evaluate", videos, "--benchmark", cases, "-o", tmp_path / "out")
+    code, _, errors = anyref(*given, "--fail-under", "total=0.1")
+    assert code == 2 and "1 of 4 cases are faulty" in errors
+    code, told, _ = anyref(*given)
+    assert code == 0 and "1 cases are at fault" in told
+    assert read(tmp_path / "out")["figures"]["metrics"]["brightness"]["faulty"] == 1
+    for case in said["cases"]:
+        case["references"][0]["images"] = ["gone.png"]
+    cases.write_text(json.dumps(said))
+    code, _, errors = anyref(*given)
+    assert code == 2 and "all 4 cases" in errors and "gone.png" in errors
+
+
+def test_models_whose_folders_have_one_name_are_told_apart(anyref, cases, tmp_path):
+    for model, level in (("a", 90), ("b", 120)):
+        for name in ("one", "two"):
+            scored.write_clip(tmp_path / model / "clips" / f"{name}.mp4", level)
+    code, said, _ = anyref(
+        "evaluate", tmp_path / "a/clips", "--benchmark", cases, "-o", tmp_path / "out",
+        "--compare", tmp_path / "b/clips", "--metrics", "brightness",
+    )  # fmt: skip
+    assert code == 0 and "a/clips on small" in said and "less b/clips" in said
+
+
+def test_help_names_the_options_of_scoring(anyref):
+    for flag in ("-h", "--help"):
+        code, said, _ = anyref("evaluate", flag)
+        assert code == 0 and "evaluate score --help" in " ".join(said.split())
+
+
+def test_faults_of_cases_steer_no_terminal(anyref, fakes, cases, tmp_path):
+    lines = ['{"id": "one", "prompt": "a fox"}', '"\\u001b[31mred"']
+    path = tmp_path / "hostile.jsonl"
+    path.write_text("\n".join(lines))
     code, _, errors = anyref(
-        "evaluate", folder, "--benchmark", cases, "--profile", "opens2v-v1.1", "-o", out
-    )
-    assert code == 0, errors
-    assert read(out)["figures"]["metrics"]["aes_score"]["value"] == pytest.approx(0.6)
-    page = (out / "report.html").read_text()
-    assert "VACE-14B" in page and "published, by OpenS2V Team" in page and "measured here" in page
+        "evaluate", "run", "--model", "tiny-magref", "--benchmark", path, "-o", tmp_path / "out",
+        "--metrics", "brightness",
+    )  # fmt: skip
+    assert code == 0 and "red" in errors and "\x1b" not in errors
 
 
 def test_a_killed_run_loses_at_most_one_video_per_worker(anyref, cases, videos, tmp_path):

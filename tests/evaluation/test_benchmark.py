@@ -186,3 +186,25 @@ def test_a_file_that_is_no_benchmark_is_refused(tmp_path, text):
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(EvaluationError, match="benchmark"):
         load_benchmark(path)
+
+
+def test_vbenchs_prompts_are_cases_each_once(tmp_path):
+    said = [
+        {"prompt_en": "a fox", "dimension": ["color"], "auxiliary_info": {"color": "red"}},
+        {"prompt_en": "e-mail me@home", "dimension": ["scene"]},
+        {"prompt_en": "a fox", "dimension": ["scene"]},
+    ]
+    benchmark = load_benchmark(written(tmp_path, said, "VBench_full_info.json"))
+    assert benchmark.faults == {}
+    assert benchmark.by_prompt == {"a fox": "0001", "e-mail me@home": "0002"}
+
+
+def test_a_file_nested_too_deep_is_refused(tmp_path):
+    for depth in (900, 3000):
+        nested = "[" * depth + "]" * depth
+        path = tmp_path / "deep.json"
+        path.write_text('[{"id": "a", "prompt": ' + nested + "}]")
+        try:
+            assert load_benchmark(path).faults
+        except EvaluationError as error:
+            assert "not JSON" in str(error)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import struct
 import tracemalloc
 
 import av
 import numpy as np
 import pytest
 
+from anyref.data.stills import stills
 from anyref.errors import MediaError
 from anyref.evaluation.decoding import FootageLimits, read_footage
 from anyref.media import read_video, write_video
@@ -72,3 +74,32 @@ def test_what_is_no_video_is_said(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(MediaError, match=r"a\.mp4.*not a readable video|a\.mp4.*no frames"):
         read_footage(tmp_path / "a.mp4", "", FootageLimits())
+
+
+def turned(path, *matrix):
+    """The file with another matrix in its track's header, which says how it is shown."""
+    data = bytearray(path.read_bytes())
+    start = data.find(b"tkhd") + 4
+    start += 4 + (20 if data[start] == 0 else 32) + 16
+    data[start : start + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(data)
+
+
+def test_a_video_is_turned_upright(tmp_path):
+    frames = np.zeros((3, 32, 64, 3), np.uint8)
+    frames[:, :, :16] = 255  # its left
+    write_video(tmp_path / "a.mp4", frames, 8)
+    one = 0x10000
+    turned(tmp_path / "a.mp4", 0, one, 0, -one, 0, 0, 32 * one, 0, 0x40000000)
+    found = read_footage(tmp_path / "a.mp4", "", FootageLimits()).frames
+    assert found.shape == (3, 64, 32, 3)
+    assert found[0, :12].min() > 200 and found[0, 20:].max() < 60  # clockwise: left is up
+    (still,) = stills((tmp_path / "a.mp4").read_bytes(), [0]).values()
+    assert np.abs(np.asarray(still).astype(int) - found[0]).max() < 8
+
+
+def test_what_is_no_video_is_said_without_its_folder(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video" * 50)
+    with pytest.raises(MediaError) as raised:
+        read_footage(tmp_path / "a.mp4", "", FootageLimits())
+    assert str(tmp_path) not in str(raised.value)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from anyref.errors import EvaluationError, PerceptionError
 from anyref.evaluation.benchmark import Case
-from anyref.evaluation.large_metrics import ArcFace, Backbones, large_metrics, models_of
+from anyref.evaluation.large_metrics import ArcFace, Backbones, device_of, large_metrics, models_of
 from anyref.evaluation.metric import Footage
 from anyref.perception.contracts import Box, Face
 from anyref.request import Reference, Request
@@ -123,3 +123,21 @@ def test_parts_are_read_from_words():
     for wrong in (["clip"], ["gme=x"], ["clip="], [], ["aesthetics=h.safetensors"]):
         with pytest.raises(EvaluationError):
             Backbones.parse(wrong, "cpu")
+
+
+def test_folders_of_one_name_are_two_models(backbones, tmp_path):
+    other = save_dinov2(tmp_path / "clip")  # dinov2 in a folder named as clip's is
+    both = Backbones(clip=backbones.clip, dinov2=str(other), device="cpu")
+    digests = {digest for _, digest in models_of(large_metrics(both))}
+    for alone in ({"clip": backbones.clip}, {"dinov2": str(other)}):
+        found = models_of(large_metrics(Backbones(**alone, device="cpu")))
+        assert {digest for _, digest in found} <= digests
+
+
+def test_a_gpu_is_used_where_there_is_one_and_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of(None) == device_of("cpu") == "cpu"
+    with pytest.raises(EvaluationError, match="not here"):
+        device_of("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(None) == "cuda" and device_of("cuda:1") == "cuda:1"

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 import scored
-from anyref.evaluation.benchmark import load_benchmark
+from anyref.evaluation.benchmark import Benchmark, load_benchmark
+from anyref.evaluation.profiles.opens2v import opens2v
 from anyref.evaluation.profiles.strict import strict
+from anyref.evaluation.published import published_rows
 from anyref.evaluation.report import write_report
 from anyref.evaluation.results import Scorer, score_results
 from anyref.evaluation.run import Scored, make_evaluation
@@ -105,3 +107,27 @@ def test_makers_and_licences_of_pictures_are_told_where_the_benchmark_says_them(
 def test_pictures_beyond_the_limit_are_words(evaluation, tmp_path):
     page = write_report(tmp_path / "small.html", evaluation, picture_bytes=1)
     assert "the page is full" in page.read_text()
+
+
+def test_models_of_one_name_are_both_drawn_and_long_prompts_shown_whole(evaluation, tmp_path):
+    again = replace(evaluation, other=evaluation.model, other_summary=evaluation.figures.summary)
+    page = write_report(tmp_path / "two.html", again).read_text()
+    assert page.count(' area"') == 2
+    long = "word " * 240 + "end"
+    cases = tuple(
+        replace(c, request=c.request.model_copy(update={"prompt": long, "references": ()}))
+        for c in evaluation.benchmark.cases
+    )
+    told = replace(evaluation, benchmark=Benchmark("b", cases, evaluation.benchmark.root))
+    assert "word end" in write_report(tmp_path / "long.html", told).read_text()
+
+
+def test_published_rows_name_their_source_each(evaluation):
+    suite = replace(
+        evaluation, published=published_rows("opens2v-v1.1", "Open-Domain"), profile=opens2v(
+            "v1.1", "Open-Domain"
+        )
+    )  # fmt: skip
+    said = to_markdown(suite)
+    assert "leaderboard v1.1; " in said or "; OpenS2V" in said
+    assert any("Kaleido" in line and "2609.11507" in line for line in said.splitlines())

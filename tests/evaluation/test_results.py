@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -9,9 +11,10 @@ from PIL import Image
 from anyref.errors import EvaluationError
 from anyref.evaluation import results as results_module
 from anyref.evaluation.benchmark import Benchmark, Case
+from anyref.evaluation.cache import Cache, hash_references
 from anyref.evaluation.decoding import FootageLimits
 from anyref.evaluation.metric import Score, Skipped
-from anyref.evaluation.results import Cache, Scorer, ScoreTable, score_results
+from anyref.evaluation.results import Scorer, ScoreTable, score_results
 from anyref.evaluation.videos import find_videos
 from anyref.request import Request
 
@@ -47,7 +50,8 @@ def test_what_does_not_apply_is_said_whether_or_not_there_is_a_video(
     cases = Benchmark("x", (*nobody.cases, faulty), tmp_path)
     asked = metric()
     table = score_results(cases, find_videos(cases, tmp_path), Scorer([asked]))
-    assert {o.cause for o in table.outcomes("brightness").values()} == {"inapplicable"}
+    causes = {case: o.cause for (case, _), o in table.outcomes("brightness").items()}
+    assert causes == {"a": "inapplicable", "b": "inapplicable", "c": "faulty"}
     assert asked.asked == []
 
 
@@ -101,6 +105,43 @@ def test_what_a_metric_needs_of_the_case_is_part_of_the_key(tmp_path, clip, metr
     assert not is_scored({"references"}, "the @fox", 9)
 
 
+def test_the_grouping_of_pictures_is_part_of_the_key_where_it_is_not_plain(tmp_path):
+    for name, level in (("a", 0), ("p", 50), ("x", 100)):
+        Image.new("RGB", (2, 2), (level,) * 3).save(tmp_path / f"{name}.png")
+
+    def hashed(*groups, names=("r", "s"), mask=None):
+        references = [
+            {"images": [tmp_path / f"{p}.png" for p in group], "name": name, "text": "a fox"}
+            for group, name in zip(groups, names, strict=True)
+        ]
+        if mask:
+            references[0]["mask"] = tmp_path / mask
+        prompt = " ".join(f"@{name}" for name in names)
+        request = Request(prompt=prompt, references=references)
+        return hash_references(Case(id="a", request=request, labels=("fox", "fox")))
+
+    assert hashed("ap", "x") != hashed("a", "px")
+    assert hashed("ap", "x") != hashed("ap", "x", names=("r", "t"))
+    assert hashed("a", "p", names=("r", "t")) == hashed("a", "p")
+
+
+def test_the_key_of_references_of_one_picture_each_stays_what_it_was(tmp_path):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"any bytes")
+    request = Request(prompt="a @fox", references=[{"images": [picture], "name": "fox"}])
+    case = Case(id="a", request=request, labels=("fox",), pictures=("a.png",))
+    parts = ["a", ["a.png"], ["fox"], ["object"], hashlib.sha256(b"any bytes").hexdigest()]
+    assert hash_references(case) == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def test_copies_of_a_video_scored_at_the_same_time_keep_all_scores(tmp_path):
+    cache = Cache(tmp_path / "cache")
+    with ThreadPoolExecutor(4) as pool:
+        for k in range(24):
+            pool.submit(cache.write, "ab" * 32, {f"m/1/exact/{k}": Score(0.5)})
+    assert len(cache.read("ab" * 32)) == 24
+
+
 @pytest.mark.parametrize("content", [b"no picture", None])
 def test_a_reference_that_cannot_be_read_costs_those_metrics_that_need_it(
     tmp_path, clip, metric, content
@@ -111,9 +152,95 @@ def test_a_reference_that_cannot_be_read_costs_those_metrics_that_need_it(
     case = Case(id="a", request=Request(prompt="a fox", references=[{"images": [picture]}]))
     comparing = metric("comparing", frozenset({"video", "references"}))
     outcomes = Scorer([comparing, metric()]).score(case, clip(tmp_path / "a.mp4"))
-    assert outcomes["comparing"].cause == "inapplicable"
+    assert outcomes["comparing"].cause == "faulty"
     assert "a reference cannot be read" in outcomes["comparing"].reason
     assert outcomes["brightness"].value > 0
+    assert Scorer([comparing]).score(case, None)["comparing"].cause == "faulty"
+
+
+def test_a_black_mask_costs_its_case_alone(tmp_path, clip, metric):
+    for name in ("fox", "mask"):
+        Image.new("RGB", (8, 8), "black").save(tmp_path / f"{name}.png")
+    fox = {"images": [tmp_path / "fox.png"], "mask": tmp_path / "mask.png"}
+    case = Case(id="a", request=Request(prompt="a fox", references=[fox]))
+    comparing = metric("comparing", frozenset({"video", "references"}))
+    for path in (clip(tmp_path / "a.mp4"), None):
+        outcome = Scorer([comparing]).score(case, path)["comparing"]
+        assert outcome.cause == "faulty" and "mask" in outcome.reason
+    assert comparing.asked == []
+
+
+class Odd:
+    """A metric that breaks off at bright videos."""
+
+    def __init__(self, metric, error):
+        self.spec, self.applies, self.error = metric("odd").spec, metric("odd").applies, error
+
+    def score(self, case, footage):
+        if footage.frames.mean() > 200:
+            raise self.error
+        return Score(0.5)
+
+
+@pytest.mark.parametrize("error", [IndexError("empty quantile"), MemoryError(), RecursionError()])
+def test_a_metric_that_breaks_off_at_a_video_fails_there_alone_and_is_asked_again(
+    tmp_path, benchmark, clip, metric, error
+):
+    case, cache = benchmark("a").cases[0], Cache(tmp_path / "cache")
+    bright, dark = clip(tmp_path / "bright.mp4", 250), clip(tmp_path / "dark.mp4", 10)
+    scorer = Scorer([Odd(metric, error), metric()], cache)
+    outcomes = scorer.score(case, bright)
+    assert outcomes["odd"].cause == "failed" and type(error).__name__ in outcomes["odd"].reason
+    assert outcomes["brightness"].value > 0.9
+    assert scorer.score(case, dark)["odd"] == Score(0.5)
+    mended = Scorer([Odd(metric, error)], cache)
+    mended.metrics[0].score = lambda case, footage: Score(1.0)
+    assert mended.score(case, bright)["odd"] == Score(1.0)
+
+
+def test_a_value_that_is_no_measurement_is_a_failure_of_the_metric(
+    tmp_path, benchmark, clip, metric
+):
+    far = metric("far")
+    far.score = lambda case, footage: Score(7.0)
+    nan = metric("nan")
+    nan.score = lambda case, footage: Score(float("nan"))
+    outcomes = Scorer([far, nan]).score(benchmark("a").cases[0], clip(tmp_path / "a.mp4"))
+    assert [outcomes[name].cause for name in ("far", "nan")] == ["failed", "failed"]
+
+
+def test_a_video_too_large_for_the_memory_costs_no_other(
+    tmp_path, benchmark, clip, metric, monkeypatch
+):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(results_module, "read_footage", full)
+    outcomes = Scorer([metric()]).score(benchmark("a").cases[0], clip(tmp_path / "a.mp4"))
+    assert outcomes["brightness"].cause == "failed" and "memory" in outcomes["brightness"].reason
+
+
+def test_what_the_references_alone_give_is_the_same_with_and_without_a_video(
+    tmp_path, clip, metric
+):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "fox.png")
+    request = Request(prompt="a fox", references=[{"images": [tmp_path / "fox.png"]}])
+    case, cache = Case(id="a", request=request), Cache(tmp_path / "cache")
+    needs = frozenset({"video", "references"})
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+
+    def outcome(path, name, **given):
+        asked = metric(name, needs, **given)
+        return Scorer([asked], cache).score(case, path)[name], bool(asked.asked)
+
+    faceless = Skipped("no face", "inapplicable")
+    for path in (clip(tmp_path / "a.mp4"), tmp_path / "broken.mp4", None):
+        assert outcome(path, "faces", answer=faceless)[0] == faceless
+    assert outcome(None, "faces", answer=faceless) == (faceless, False)  # kept
+    assert outcome(None, "other")[0].cause == "missing"
+    assert outcome(tmp_path / "broken.mp4", "blind", answer=Skipped("", "undetected"))[0].cause == (
+        "unreadable"
+    )
 
 
 def test_only_what_stays_true_is_kept(tmp_path, benchmark, clip, metric):

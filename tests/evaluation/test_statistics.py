@@ -182,3 +182,53 @@ def test_cases_are_parted_by_category_and_number_of_references():
     assert parts(benchmark, "references") == {"1": ["a", "c"], "0": ["b", "d"]}
     scores = ScoreTable({"m": {("a", 0): Score(1), ("b", 1): Score(0)}})
     assert restricted(scores, ["b"]).outcomes("m") == {("b", 1): Score(0)}
+
+
+def test_the_total_of_one_metric_has_the_effect_of_the_metric():
+    one = Profile(
+        name="one", columns=(Column(name="m"),), groups=(Group("all", {"m": 1.0}),),
+        total_weights={"all": 1.0},
+    )  # fmt: skip
+    for count in (2, 5, 40):
+        found = compare(one, table(drawn(count, 0.6)), table(drawn(count, 0.5, seed=9)))
+        assert found.total.effect == pytest.approx(found.metrics["m"].effect, rel=0.06)
+
+
+def test_a_difference_that_is_the_same_in_all_cases_is_said_as_one():
+    found = paired([0.2] * 5)
+    assert found.effect is None and found.note == "all 5 cases differ by the same amount"
+
+
+def test_resamples_without_a_scored_case_are_no_part_of_a_suites_interval():
+    profile = opens2v("v1.1", "Open-Domain")
+    full = {f"c{k}": Score(0.6) for k in range(2)}
+    columns = {c.name: {(case, 0): s for case, s in full.items()} for c in profile.columns}
+    columns["aes_score"] = {("c0", 0): Score(5.5), ("c1", 0): Skipped("", "missing")}
+    found = intervals(profile, ScoreTable(columns))
+    total = summarise(profile, ScoreTable(columns)).total
+    assert "aes_score" not in found.metrics  # of one case
+    assert (found.total.low, found.total.high) == pytest.approx((total, total))
+
+
+def test_one_case_has_no_interval():
+    assert intervals(TWO, table([0.5])).metrics == {} and intervals(TWO, table([0.5])).total is None
+
+
+def test_a_repeated_id_is_of_the_first_case_alone():
+    request = Request(prompt="p", references=[{"images": ["a.png"]}])
+    first = Case(id="a", request=request, category="x")
+    again = Case(id="a", request=None, category="y", fault="id 'a' is used before")
+    benchmark = Benchmark("b", (first, again), None)
+    assert parts(benchmark, "category") == {"x": ["a"]}
+    assert parts(benchmark, "references") == {"1": ["a"]}
+
+
+def test_a_figure_that_a_suite_printed_has_the_interval_of_its_videos_around_it():
+    column = {(f"c{k}", 0): Score(float(v)) for k, v in enumerate(drawn(40))}
+    own = intervals(vbench(), ScoreTable({"color": column})).metrics["color"]
+    printed = intervals(
+        vbench(), ScoreTable({"color": column}, printed={"color": own.value + 0.01})
+    )
+    found = printed.metrics["color"]
+    assert found.value == pytest.approx(own.value + 0.01)
+    assert (found.low, found.high) == pytest.approx((own.low + 0.01, own.high + 0.01), abs=0.01)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from anyref.evaluation.metric import MetricSpec, Score, Skipped
+from anyref.evaluation.metrics.motion import FrozenFrames, MotionSmoothness
+from anyref.evaluation.metrics.quality import EdgeBlur
 from anyref.evaluation.profiles.strict import strict
 from anyref.evaluation.profiles.vbench import vbench
-from anyref.evaluation.results import ScoreTable
+from anyref.evaluation.results import Scorer, ScoreTable, score_results
 from anyref.evaluation.run import Scored, make_evaluation
-from anyref.evaluation.stillness import STILL, WHY, without_stillness
+from anyref.evaluation.stillness import STILL, WHY, watched, without_stillness
+from anyref.evaluation.videos import find_videos
+from anyref.media import write_video
 
 MOVES, STANDS, GONE = ("moves", 0), ("stands", 0), ("gone", 0)
 
@@ -58,3 +63,16 @@ def test_our_own_profile_counts_it_as_the_worst_and_says_so_and_a_suite_does_not
     theirs = make_evaluation(cases, vbench(), Scored("m", table))
     assert not any("stands still" in note for note in theirs.figures.summary.notes)
     assert theirs.model.table is table
+
+
+def test_what_tells_stillness_is_always_measured_where_it_counts(table, tmp_path, benchmark):
+    asked = [MotionSmoothness()]
+    assert [m.spec.name for m in watched(asked)] == ["motion_smoothness", "frozen_frames"]
+    assert watched([EdgeBlur()])[0].spec.name == "edge_blur" and len(watched([EdgeBlur()])) == 1
+    both = [FrozenFrames(), MotionSmoothness()]
+    assert watched(both) == tuple(both)
+    write_video(tmp_path / "a.mp4", np.full((5, 32, 32, 3), 90, np.uint8), 8)
+    cases = benchmark("a")
+    scores = score_results(cases, find_videos(cases, tmp_path), Scorer(watched(asked)))
+    made = make_evaluation(cases, strict([m.spec for m in asked]), Scored("m", scores))
+    assert made.figures.summary.values == {"motion_smoothness": 0.0}  # alone, and not the best

@@ -5,7 +5,9 @@ import os
 import pytest
 
 from anyref.errors import EvaluationError
+from anyref.evaluation.benchmark import Benchmark, Case
 from anyref.evaluation.videos import find_videos
+from anyref.request import Request
 
 
 @pytest.fixture
@@ -71,3 +73,32 @@ def test_hostile_names_are_extra_and_printable(benchmark, folder):
 def test_a_folder_that_cannot_be_read_is_refused(benchmark, folder, place):
     with pytest.raises(EvaluationError, match="results folder"):
         find_videos(benchmark("a"), folder("file") / place)
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_inside_followed(benchmark, tmp_path):
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    place = tmp_path / "results"
+    place.mkdir()
+    (place / "b.mp4").write_bytes(b"x")
+    (place / "a.mp4").symlink_to(place / "b.mp4")
+    (place / "c.mp4").symlink_to(tmp_path / "secret.mp4")
+    results = find_videos(benchmark("a", "b", "c"), place)
+    assert list(results.found) == [("a", 0), ("b", 0)]
+    assert "link out of the folder" in results.refused["c", 0]
+
+
+def test_a_take_that_few_cases_have_is_rare(benchmark, folder):
+    ids = [f"c{k}" for k in range(9)]
+    place = folder(*(f"{name}.mp4" for name in ids), "c2-3.mp4")
+    assert find_videos(benchmark(*ids), place).rare == {3: 1}
+    (place / "c2-3.mp4").unlink()
+    assert find_videos(benchmark(*ids, "c9", *"abcdefghijk"), place).rare == {}
+
+
+def test_a_video_may_have_its_cases_prompt_for_a_name(folder):
+    requests = {"1": "a fox", "2": "an owl", "3": "an owl"}
+    cases = tuple(Case(id=i, request=Request(prompt=p)) for i, p in requests.items())
+    place = folder("a fox-0.mp4", "a fox-1.mp4", "an owl-0.mp4")
+    results = find_videos(Benchmark("b", cases, place), place)
+    assert list(results.found) == [("1", 0), ("1", 1)]
+    assert results.extra == ("an owl-0.mp4",)  # whose?

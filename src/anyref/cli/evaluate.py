@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +13,9 @@ from typer.core import TyperGroup
 
 from anyref.cli import options, production, progress
 from anyref.cli.evaluate_fetch import fetch
-from anyref.errors import EvaluationError
+from anyref.errors import AnyRefError, EvaluationError
 
-PROFILES = "strict|opens2v-v1.0|opens2v-v1.1|vbench|magref"
+PROFILES = "strict|opens2v-v1.0|opens2v-v1.1|vbench|vbench-i2v|magref"
 
 
 class _ScoresByDefault(TyperGroup):
@@ -24,14 +27,36 @@ class _ScoresByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+CRASHED = 3
+
 app = typer.Typer(
     name="evaluate",
     cls=_ScoresByDefault,
-    help="Score the videos of a benchmark: anyref evaluate RESULTS --benchmark NAME|FILE.",
+    help="Score the videos of a benchmark: anyref evaluate RESULTS --benchmark NAME|FILE. Its "
+    "options are those of score: anyref evaluate score --help. A folder named "
+    "run, score or fetch is ./run.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.command()(fetch)
+
+
+def _crash_is_told(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with an exit code of its own for a crash: 1 is a figure under its limit."""
+
+    @functools.wraps(command)
+    def told(*args: Any, **given: Any) -> None:
+        try:
+            command(*args, **given)
+        except (AnyRefError, OSError, typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            raise typer.Exit(CRASHED) from error
+
+    return told
+
 
 BenchmarkName = Annotated[
     str,
@@ -78,6 +103,7 @@ Weights = Annotated[
 
 
 @app.command()
+@_crash_is_told
 def score(
     results: Annotated[
         Path, typer.Argument(help="Folder of videos named ID.mp4, or of a suite's score files.")
@@ -100,34 +126,36 @@ def score(
 ) -> None:
     """Score videos that are there: a table, report.html, report.md, results.json, results.csv.
 
+    With a suite's profile also suite/, the files that its own scripts write.
+
     Stop it as you like: the same command goes on where it was. Exit code 1: a figure is under its
-    limit of --fail-under.
+    limit of --fail-under; 2: the input is at fault; 3: a crash.
     """
     from anyref.cli import evaluate_job as jobs
+    from anyref.evaluation.run_profile import name_of
 
     cases, name = jobs.benchmark_of(benchmark, root), jobs.profile_name(profile)
     source = jobs.source_of(results, cases, name)
     other = None if compare is None else jobs.source_of(compare, cases, name)
-    if jobs.holds_scores(source) and metrics is not None:
-        raise EvaluationError(f"{str(results)!r} holds scores; --metrics goes with videos")
-    if other is not None and jobs.holds_scores(other) != jobs.holds_scores(source):
-        raise EvaluationError(
-            f"{str(results)!r} and {str(compare)!r} are not both videos or both score files; "
-            "compare like with like"
-        )
+    given = {"--metrics": metrics, "--large": large, "--workers": workers, "--address": address}
+    jobs.check_sources(source, other, given)
     if device is not None and not large:
         raise EvaluationError(
             f"device {device!r} is of large models; give --large, or leave it out"
         )
     backbones = jobs.backbones_of(large or (), device)
-    measured = None if jobs.holds_scores(source) else jobs.metrics_of(metrics, cache, backbones)
-    folder = out or Path("evaluation") / jobs.name_of(results)
-    job = jobs.job_of(cases, name, measured, fail_under or (), folder, workers, seed, address)
+    measured = None
+    if not jobs.holds_scores(source):
+        measured = jobs.metrics_of(metrics, cache, backbones, name)
+    on = backbones.device if backbones else "cpu"
+    folder = out or Path("evaluation") / name_of(results)
+    job = jobs.job_of(cases, name, measured, fail_under or (), folder, workers, seed, address, on)
     if jobs.finish(job, source, other):
         raise typer.Exit(1)
 
 
 @app.command()
+@_crash_is_told
 def run(
     model: Annotated[
         str,
@@ -179,8 +207,10 @@ def run(
     other = None if compare is None else jobs.source_of(compare, cases, name)
     if other is not None and jobs.holds_scores(other):
         raise EvaluationError(f"{str(compare)!r} holds scores; compare with a folder of videos")
-    measured = jobs.metrics_of(metrics, cache, jobs.backbones_of(large or (), device))
-    job = jobs.job_of(cases, name, measured, fail_under or (), out, workers, seed, address)
+    backbones = jobs.backbones_of(large or (), device)
+    measured = jobs.metrics_of(metrics, cache, backbones, name)
+    on = backbones.device if backbones else "cpu"
+    job = jobs.job_of(cases, name, measured, fail_under or (), out, workers, seed, address, on)
     videos = out / "videos" / name_of(model)
     make_videos(cases, videos, maker, fields=fields, takes=takes, seed=seed)
     if progress.prints() and jobs.finish(job, jobs.source_of(videos, cases, "strict"), other):

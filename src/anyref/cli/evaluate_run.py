@@ -10,6 +10,7 @@ from typing import Any
 
 from anyref.cli import production, progress
 from anyref.cli.evaluate_makers import Maker
+from anyref.data.markup import plain
 from anyref.errors import AnyRefError, EvaluationError
 from anyref.evaluation.benchmark import Benchmark, Case
 from anyref.evaluation.videos import Sample
@@ -17,6 +18,7 @@ from anyref.media import check_writable
 from anyref.request import Request
 
 SEED_BYTES = 4
+MAX_WORDS = 1_000  # letters of a fault
 
 
 def case_seed(seed: int, case_id: str, take: int) -> int:
@@ -68,7 +70,7 @@ def make_videos(
         except (AnyRefError, OSError) as error:
             if int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise  # the other processes are waiting in a collective and cannot go on
-            progress.line(f"{name}: {error}", error=True)
+            progress.line(f"{name}: {plain(error, MAX_WORDS)}", error=True)
             counts["not made"] += 1
     progress.line(", ".join(f"{count} {words}" for words, count in counts.items()))
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from anyref.cli import progress
 from anyref.data.markup import plain
-from anyref.evaluation.metric import Outcome, Score
+from anyref.evaluation.metric import Outcome, Score, Skipped
 from anyref.evaluation.run import Evaluation, OnVideo
 from anyref.evaluation.run_profile import Gate
 from anyref.evaluation.statistics import Comparison
@@ -73,7 +73,10 @@ class _Lines:
 
 
 def _problem(sample: Sample, outcomes: Mapping[str, Outcome]) -> str | None:
-    """Why a video has no score at all, if the video or the case is at fault."""
+    """Why a video has no score at all, if the video or the case is at fault, or a metric failed."""
+    failed = [(n, o) for n, o in outcomes.items() if isinstance(o, Skipped) and o.cause == "failed"]
+    if failed:
+        return f"{sample[0]}, take {sample[1]}: {failed[0][0]}: {plain(failed[0][1].reason)}"
     if any(isinstance(outcome, Score) for outcome in outcomes.values()):
         return None
     faults = [o for o in outcomes.values() if not isinstance(o, Score) and o.cause != "unavailable"]

@@ -82,14 +82,19 @@ def blur(frames: Frames) -> float:
     2011), so that, other than `sharpness`, this does not depend on how much there is to see: fog
     with a sharp bird is sharp. A sharp picture has about 1, of which 0.7 are the noise filter's.
     """
+    widths = edge_widths(frames)
+    return float(np.median([MAX_BLUR if width is None else width for width in widths]))
+
+
+def edge_widths(frames: Frames) -> list[float | None]:
+    """The blur of each frame; None for one that has no edge, being plain or a few pixels narrow."""
     with opencv(1) as cv2:
-        scores = [
+        return [
             _edge_width(cv2, grey.astype(np.float32)) for grey in _greys(cv2, frames, SHARP_SIDE)
         ]
-    return float(np.median(scores))
 
 
-def _edge_width(cv2: Any, grey: NDArray[np.float32]) -> float:
+def _edge_width(cv2: Any, grey: NDArray[np.float32]) -> float | None:
     clean = cv2.GaussianBlur(grey, (0, 0), NOISE)
     once, twice = (
         cv2.magnitude(cv2.Sobel(some, cv2.CV_32F, 1, 0), cv2.Sobel(some, cv2.CV_32F, 0, 1))
@@ -97,9 +102,11 @@ def _edge_width(cv2: Any, grey: NDArray[np.float32]) -> float:
     )
     inside = np.s_[BORDER:-BORDER, BORDER:-BORDER]
     once, twice = once[inside], twice[inside]
+    if not twice.size:
+        return None
     strong = twice >= max(float(np.quantile(twice, 1 - EDGES)), 1e-3)
     if not strong.any():
-        return MAX_BLUR
+        return None
     lost = (once[strong] / twice[strong]) ** 2 - 1
     widths = AGAIN / np.sqrt(np.maximum(lost, (AGAIN / MAX_BLUR) ** 2))
     return float(np.percentile(widths, SHARPEST))

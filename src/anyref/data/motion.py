@@ -35,9 +35,10 @@ def motion_amplitude(thumbs: Thumbs, fps: float) -> float:
 
     Farneback's flow with OpenS2V-Eval's settings, but on thumbs, and the mean of lengths where its
     MotionAmplitude is the mean of signed pixels of the whole picture, in which opposite motions
-    cancel and large pictures score higher. Flow is taken eight times a second.
+    cancel and large pictures score higher. Flow is taken eight times a second, and once from end to
+    end of a clip that is shorter than that.
     """
-    step = max(1, round(fps / MOTION_RATE))
+    step = max(1, min(round(fps / MOTION_RATE), len(thumbs) - 1))
     picked = thumbs[::step]
     if len(picked) < 2:
         return 0.0

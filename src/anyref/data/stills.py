@@ -28,7 +28,7 @@ MAX_SCANNED = 20_000  # frames
 
 
 def stills(data: bytes, numbers: Collection[int]) -> dict[int, Image.Image]:
-    """Frames of a video by number, RGB; numbers beyond its end are left out.
+    """Frames of a video by number, RGB and upright; numbers beyond its end are left out.
 
     One frame is in memory beside those that are kept.
 
@@ -45,7 +45,8 @@ def stills(data: bytes, numbers: Collection[int]) -> dict[int, Image.Image]:
                 if frame.width * frame.height > MAX_PICTURE_PIXELS:
                     raise DataError("a video over 64 megapixels cannot be shown; scale it down")
                 if number in wanted:
-                    found[number] = frame.to_image()
+                    turns = round(frame.rotation / 90) % 4  # counterclockwise, as `footage`
+                    found[number] = Image.fromarray(np.rot90(np.asarray(frame.to_image()), turns))
                 if number >= last:
                     break
     except (av.FFmpegError, IndexError) as error:

@@ -5,6 +5,7 @@
     ours           {"name": ..., "cases": [CASE, ...]}, or [CASE, ...], or one CASE per line
                    (.jsonl): the fields of `Request`, and "id", "category", "labels". Beside
                    "cases" there may be "pictures": {PATH: {"credit", "licence", "package"}}
+    VBench         [{"prompt_en": ..., "dimension": [...]}, ...]: a case per prompt, no pictures
 
 What is wrong with a case is said in its `fault`; it never costs the other cases. Pictures lie in
 the benchmark's root folder: a path out of it is a fault, so that a benchmark from elsewhere can
@@ -72,6 +73,7 @@ class Benchmark:
     Args:
         name: of the benchmark. root: the folder that pictures' paths start from.
         domain: OpenS2V-Eval's, one of `OPENS2V_DOMAINS`, by the file's name; None elsewhere.
+        by_prompt: the id of the case with a prompt, of prompts that just one case has.
         credits: who made a picture and under which licence, by its path, where the file says.
     """
 
@@ -81,10 +83,15 @@ class Benchmark:
     domain: str | None = None
     credits: Mapping[str, str] = field(default_factory=dict)
     _by_id: Mapping[str, Case] = field(init=False, repr=False, compare=False)
+    by_prompt: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         first = {case.id: case for case in reversed(self.cases)}
         object.__setattr__(self, "_by_id", first)
+        prompts = [(case.request.text, case.id) for case in self.cases if case.request]
+        count = Counter(prompt for prompt, _ in prompts)
+        alone = {prompt: case_id for prompt, case_id in prompts if count[prompt] == 1}
+        object.__setattr__(self, "by_prompt", alone)
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -185,11 +192,16 @@ def _entries(text: str, path: Path) -> tuple[Entries, str, dict[str, str]]:
         return [(None, _json_line(line)) for line in lines], _stem(path), {}
     try:
         # objects become tuples of pairs, so that a repeated key is seen; lists stay lists
-        said = json.loads(text, object_pairs_hook=tuple)
+        return _told(json.loads(text, object_pairs_hook=tuple), path)
     except (ValueError, RecursionError) as error:
+        if isinstance(error, EvaluationError):
+            raise
         raise EvaluationError(f"benchmark {str(path)!r} is not JSON: {error}") from error
+
+
+def _told(said: Any, path: Path) -> tuple[Entries, str, dict[str, str]]:
     if isinstance(said, list):
-        return [(None, _plain(entry)) for entry in said], _stem(path), {}
+        return _once([_plain(entry) for entry in said]), _stem(path), {}
     if not isinstance(said, tuple):
         raise EvaluationError(f"benchmark {str(path)!r} is no JSON object or list of cases")
     top = dict(said)
@@ -199,6 +211,20 @@ def _entries(text: str, path: Path) -> tuple[Entries, str, dict[str, str]]:
         cases: Entries = [(None, _plain(entry)) for entry in top["cases"]]
         return cases, named, _credits(_plain(top.get("pictures")))
     return [(key, _plain(record)) for key, record in said], _stem(path), {}
+
+
+def _once(entries: list[Any]) -> Entries:
+    """Entries of a list; VBench's prompts, which it may repeat for other dimensions, once each."""
+    seen: set[str] = set()
+    kept: Entries = []
+    for entry in entries:
+        prompt = entry.get("prompt_en") if isinstance(entry, dict) else None
+        if not isinstance(prompt, str):
+            kept.append((None, entry))
+        elif prompt not in seen:
+            seen.add(prompt)
+            kept.append((None, {"prompt": verbatim(prompt)}))
+    return kept
 
 
 def _credits(said: Any) -> dict[str, str]:

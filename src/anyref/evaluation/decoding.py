@@ -36,7 +36,7 @@ class FootageLimits:
 
 
 def read_footage(path: Path, sha256: str, limits: FootageLimits) -> Footage:
-    """Decode a video; the memory that is used is that of its frames.
+    """Decode a video, upright; the memory that is used is that of its frames.
 
     Raises:
         MediaError: not a video, without frames, over the limits, or of a size that changes.
@@ -49,7 +49,10 @@ def read_footage(path: Path, sha256: str, limits: FootageLimits) -> Footage:
             frames = _decode(container, stream, path.name, limits)
             return Footage(frames, float(stream.average_rate or 0), sha256)
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
-        raise MediaError(f"video {path.name!r} is not a readable video: {error}") from error
+        why = (
+            getattr(error, "strerror", None) or error
+        )  # without the path, which FFmpeg's words have
+        raise MediaError(f"video {path.name!r} is not a readable video: {why}") from error
 
 
 def _decode(container: Any, stream: Any, name: str, limits: FootageLimits) -> NDArray[np.uint8]:
@@ -57,7 +60,8 @@ def _decode(container: Any, stream: Any, name: str, limits: FootageLimits) -> ND
     held = np.empty((0, 0, 0, 3), np.uint8)
     count = 0
     for frame in container.decode(stream):
-        shape = (frame.height, frame.width, 3)
+        turns = round(frame.rotation / 90) % 4  # counterclockwise, as `data.footage`
+        shape = (*((frame.height, frame.width)[:: -1 if turns % 2 else 1]), 3)
         if count and held.shape[1:] != shape:
             raise MediaError(f"video {name!r} changes its size at frame {count}; encode it anew")
         most = limits.frames(frame.width, frame.height)
@@ -70,7 +74,7 @@ def _decode(container: Any, stream: Any, name: str, limits: FootageLimits) -> ND
         if count == len(held):
             wanted = stream.frames if not count else int(GROWTH * count) + 1
             held = _grown(held[:count], min(most, wanted or FIRST), shape)
-        held[count] = frame.to_ndarray(format="rgb24")
+        held[count] = np.rot90(frame.to_ndarray(format="rgb24"), turns)
         count += 1
     if not count:
         raise MediaError(f"video {name!r} has no frames")

@@ -12,7 +12,7 @@ large. A backbone that is not given has no metrics; no small model stands in for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -255,12 +255,30 @@ def _metrics(backbones: Backbones, grade: Grade) -> Iterator[Metric]:
     yield from (FrozenFrames(), Flicker(), FirstFrameFlash())
 
 
-def models_of(metrics: Sequence[Metric]) -> Mapping[str, str]:
+def models_of(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
     """Names and digests of the models that metrics use, so that scores of others are kept apart.
+
+    Sorted; two models of one name are both there.
 
     Raises:
         PerceptionError: for weights that are not here.
     """
     used = [metric for metric in metrics if isinstance(metric, GradeMetric)]
     cards = [model.card for metric in used for model in metric.uses()]
-    return {card.name: card.sha256 for card in cards}
+    return sorted({(card.name, card.sha256) for card in cards})
+
+
+def device_of(name: str | None) -> str:
+    """Where large models run: the device of that name; for None a GPU if there is one, else CPU.
+
+    Raises:
+        EvaluationError: for a GPU where there is none.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if name is None:
+        return "cuda" if there else "cpu"
+    if name.startswith("cuda") and not there:
+        raise EvaluationError(f"device {name!r} is not here; give --device cpu")
+    return name

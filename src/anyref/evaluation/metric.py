@@ -8,6 +8,8 @@ says zero for "not measured". Who makes means of scores decides by the cause wha
     undetected     the video shows nothing that the metric could measure
     unreadable     the video cannot be decoded
     missing        there is no video
+    failed         the metric broke off at this video, by a fault of its own or of the machine
+    faulty         the case is at fault: the benchmark's line, or a picture of it
 """
 
 # Axes: T frames, Y X pixels
@@ -27,12 +29,20 @@ from anyref.evaluation.benchmark import Case
 
 Direction = Literal["higher", "lower"]  # which values are better
 Need = Literal["video", "references", "prompt"]
-Grade = Literal["exact", "small", "large"]  # no weights; those of packages; the field's own
-Cause = Literal["inapplicable", "unavailable", "undetected", "unreadable", "missing"]
+Suite = Literal["opens2v", "vbench", "magref"]
+# no weights; those of packages; the field's own; measured as a suite's own scripts do
+Grade = Literal["exact", "small", "large", Suite]
+Cause = Literal[
+    "inapplicable", "unavailable", "undetected", "unreadable", "missing", "failed", "faulty"
+]
 
 Made = TypeVar("Made")
 
 TOLERANCE = 1e-6  # of a value over the end of its range: float32 cosines
+
+
+class NoMeasurementError(EvaluationError):
+    """A value that is no measurement: it costs its metric this video, not the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +56,8 @@ class MetricSpec:
         low, high: ends of the range, both finite, so that the worst value is known.
         needs: what the score depends on besides the metric itself.
         grade: "small" for weights that packages ship, "large" for the field's own, "exact" for a
-            metric without weights, which stands beside either.
+            metric without weights, which stands beside either; a suite's name for a metric that
+            measures as its scripts do: only those count in its profiles.
         version: raised whenever a score may change; older scores are then not used.
 
     Raises:
@@ -90,7 +101,7 @@ class Score:
         details: of numbers, words, lists and mappings, as JSON has them.
 
     Raises:
-        EvaluationError: for a value that is not a finite number.
+        NoMeasurementError: for a value that is not a finite number.
     """
 
     value: float
@@ -98,7 +109,7 @@ class Score:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
-            raise EvaluationError(
+            raise NoMeasurementError(
                 f"a score of {self.value} is no measurement; return Skipped with the reason"
             )
 
@@ -148,8 +159,12 @@ class Metric(Protocol):
     def score(self, case: Case, footage: Footage) -> Outcome:
         """The value of a case that applies; references are `case.request.references`.
 
+        A metric of references finds out that they give nothing to measure before it looks at the
+        video, so that a blank one tells what the case alone gives.
+
         Raises:
-            AnyRefError: for weights that are broken, and the like, that stop the whole run.
+            AnyRefError: for weights that are broken, and the like, that stop the whole run. Any
+                other exception costs the metric this video only.
         """
 
 
@@ -157,13 +172,13 @@ def checked(spec: MetricSpec, outcome: Outcome) -> Outcome:
     """The outcome, with a value that rounding put over the end of the range put back on it.
 
     Raises:
-        EvaluationError: for a value outside the range.
+        NoMeasurementError: for a value outside the range.
     """
     if isinstance(outcome, Skipped) or spec.low <= outcome.value <= spec.high:
         return outcome
     within = min(max(outcome.value, spec.low), spec.high)
     if abs(within - outcome.value) > TOLERANCE * max(1.0, abs(within)):
-        raise EvaluationError(
+        raise NoMeasurementError(
             f"metric {spec.name!r} gave {outcome.value}, outside its range {spec.low} to "
             f"{spec.high}; clip the value or widen the range"
         )

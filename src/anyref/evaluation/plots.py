@@ -31,11 +31,11 @@ class Point:
     series: int = 0
 
 
-def radar(axes: Sequence[str], series: Mapping[str, Mapping[str, float]]) -> Markup | None:
+def radar(axes: Sequence[str], series: Sequence[tuple[str, Mapping[str, float]]]) -> Markup | None:
     """Figures by axis for up to three names; None for fewer than three axes.
 
     Args:
-        series: by name, then by axis, on a scale of 0 to 1; values are drawn inside the rings,
+        series: names, and values by axis on a scale of 0 to 1; they are drawn inside the rings,
             those that are not there at the centre.
     """
     if len(axes) < 3:
@@ -48,11 +48,11 @@ def radar(axes: Sequence[str], series: Mapping[str, Mapping[str, float]]) -> Mar
             [(a, values.get(axis, 0.0)) for a, axis in zip(angles, axes, strict=True)],
             f"{name_class} area",
         )
-        for name_class, values in zip(SERIES, series.values(), strict=False)
+        for name_class, (_, values) in zip(SERIES, series, strict=False)
     ]
     drawing = tag("svg", *rings, *shapes, *words, viewBox="0 0 440 300", role="img",
                   aria_label=f"radar of {', '.join(axes)}")  # fmt: skip
-    return tag("figure", drawing, _legend(list(series)), class_="narrow")
+    return tag("figure", drawing, _legend([name for name, _ in series]), class_="narrow")
 
 
 def _polygon(corners: Sequence[tuple[float, float]], name_class: str) -> Markup:

@@ -6,50 +6,51 @@ the same paths. A worker has one core; which worker scores a video changes no sc
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from anyref.errors import AnyRefError, EvaluationError
-from anyref.evaluation.benchmark import Benchmark, Case
+from anyref.evaluation.benchmark import Case
 from anyref.evaluation.metric import Outcome
 from anyref.evaluation.results import Scorer
-from anyref.evaluation.videos import Results, Sample
+from anyref.evaluation.videos import Sample
 
 Outcomes = Mapping[str, Outcome]
+Work = tuple[Sample, Case, Path | None, str]  # the file of a sample, or why there is none
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 def score_on_ray(
-    benchmark: Benchmark, results: Results, scorer: Scorer, workers: int, address: str
+    work: Sequence[Work], scorer: Scorer, workers: int, address: str
 ) -> Iterator[tuple[Sample, Outcomes]]:
-    """Outcomes of the videos that are there, as they are done.
+    """Outcomes of videos, and of cases without one, as they are done.
 
     Args:
-        workers: at most; fewer where there are fewer videos or cores.
+        workers: at most; fewer where there is less to do or fewer cores.
         address: of a running cluster; "auto" finds it, "local" starts one on this machine.
 
     Raises:
         AnyRefError: Ray is not there or does not answer, a metric cannot be used, a worker died.
     """
-    todo = iter(results.found.items())
+    todo = iter(work)
     with _ray(address) as ray:
         cores = int(ray.cluster_resources().get("CPU", 1))
         kind = ray.remote(num_cpus=1)(_Worker)
-        count = max(1, min(workers, cores, len(results.found)))
+        count = max(1, min(workers, cores, len(work)))
         made = pickle.dumps(scorer)
         pool = [kind.remote(made, tuple(sys.path)) for _ in range(count)]
         running: dict[Any, tuple[Sample, Any]] = {}
 
         def give(worker: Any) -> None:
-            sample, path = next(todo, (None, None))
-            if sample is not None:
-                running[worker.score.remote(benchmark[sample[0]], path)] = sample, worker
+            for sample, *rest in itertools.islice(todo, 1):
+                running[worker.score.remote(*rest)] = sample, worker
 
         for worker in pool:
             give(worker)
@@ -82,10 +83,12 @@ class _Worker:
         sys.path.extend(folder for folder in path if folder not in sys.path)
         self._scorer: Scorer = pickle.loads(made)
 
-    def score(self, case: Case, path: Path) -> tuple[Outcomes | None, str | None]:
+    def score(
+        self, case: Case, path: Path | None, reason: str
+    ) -> tuple[Outcomes | None, str | None]:
         """Outcomes by metric, or what stops the whole run."""
         try:
-            return self._scorer.score(case, path), None
+            return self._scorer.score(case, path, reason), None
         except AnyRefError as error:
             return None, str(error)
 

@@ -164,21 +164,25 @@ def _comparison(evaluation: Evaluation) -> Markup | None:
     rows: list[tuple[Child, ...]] = [
         _unbroken_row(row) for row in comparison_rows(evaluation.figures.comparison)
     ]
+    of_parts: list[tuple[Child, ...]] = []
     for by, named in evaluation.parts.items():
         for name, part in named.items():
-            if part.comparison is not None and part.comparison.total is not None:
-                first, *rest = comparison_rows(part.comparison)[0]
-                rows.append(_unbroken_row((f"{first} of {_part(by, name)}", *rest)))
+            for first, *rest in comparison_rows(part.comparison) if part.comparison else ():
+                row = _unbroken_row((f"{first} of {_part(by, name)}", *rest))
+                (rows if first == "total" else of_parts).append(row)
     headings = ("", "difference", "95 % interval", "effect (d)", "p", "power")
+    told = tag("details", tag("summary", "Each metric of each part"), table(headings, of_parts))
     said = (
         "On the cases and takes that both have; positive means better than the other. The effect "
-        "is the mean difference over its spread from case to case."
+        "is the mean difference over its spread from case to case. A part's total is of the "
+        "metrics that apply to it."
     )
     return tag(
         "section",
         tag("h2", f"Difference to {evaluation.other.name}"),
         table(headings, rows),
         tag("p", said, class_="soft"),
+        told if of_parts else None,
     )
 
 
@@ -188,10 +192,10 @@ def _unbroken_row(row: Sequence[str]) -> tuple[Child, ...]:
 
 def _drawings(evaluation: Evaluation) -> Markup:
     axes = [f.name for f in evaluation.figures.summary.figures if f.value is not None]
-    series = dict(_models(evaluation))
+    series = list(_models(evaluation))
     if evaluation.published:
         best = max(evaluation.published, key=lambda row: row.total)
-        series[f"{best.model} (published)"] = dict(best.values)
+        series.append((f"{best.model} (published)", dict(best.values)))
     plots = [radar(axes, series), *_plots(evaluation)]
     return section("Metrics and parts", "", (plot for plot in plots if plot is not None))
 
@@ -214,11 +218,13 @@ def _part(by: str, name: str) -> str:
 
 
 def _point(label: str, figures: Figures, name: str, series: int) -> Point | None:
-    known = figures.intervals
-    estimate = known.total if name == "total" else known.metrics.get(name)
-    if estimate is None:
+    known, summary = figures.intervals, figures.summary
+    value = summary.total if name == "total" else summary.values.get(name)
+    if value is None:
         return None
-    return Point(f"{label} ({figures.cases})", estimate.value, estimate.low, estimate.high, series)
+    estimate = known.total if name == "total" else known.metrics.get(name)
+    low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
+    return Point(f"{label} ({figures.cases})", value, low, high, series)
 
 
 def _gaps(evaluation: Evaluation) -> Markup | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,6 +26,7 @@ PLAYER, STRIP, REFERENCE = 180, 72, 84  # heights in pixels
 MAX_BYTES = 256 * 2**20  # of a video that a page shows
 USUAL_FPS = 8.0  # where a file does not say
 STRIPS_OF_A_CASE = 4  # takes
+MAX_PROMPT = 4_000  # letters that are shown
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class CaseBook:
             "figure",
             tag("figcaption", link, tag("span", words)),
             tag("div", *videos, *self._references(case), class_="row"),
-            tag("p", case.request.text if case.request else None, class_="soft"),
+            tag("p", _prompt(case), class_="soft"),
         )
 
     def _playing(
@@ -108,7 +110,7 @@ class CaseBook:
         yield tag("summary", tag("b", case.id), tag("span", words, class_="soft"))
         if case.fault:
             yield tag("p", f"faulty: {case.fault}", class_="why")
-        yield tag("p", case.request.text if case.request else None)
+        yield tag("p", _prompt(case))
         yield tag("div", *self._references(case), class_="row")
         for sample, path in list(self._videos.get(case.id, {}).items())[:STRIPS_OF_A_CASE]:
             about = f"frames of {case.id}, take {sample[1]}"
@@ -131,6 +133,13 @@ class CaseBook:
             for image in reference.images:
                 shown = self.album.show(partial(open_picture, image), about, REFERENCE)
                 yield tag("div", shown, tag("span", about, class_="soft"))
+
+
+def _prompt(case: Case) -> Markup | None:
+    """The whole prompt: those of OpenS2V-Eval have up to 246 words."""
+    if case.request is None:
+        return None
+    return Markup(html.escape(plain(case.request.text, MAX_PROMPT)))
 
 
 def _by_case(scored: Scored | None) -> dict[str, dict[Sample, Path]]:

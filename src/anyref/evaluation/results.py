@@ -1,40 +1,44 @@
-"""Scores of a results folder: made once, kept per video, and gathered in a table.
+"""Scores of a results folder: every metric, every case, gathered in a table.
 
-The cache has one JSON file per video, `ab/abcd....json` by the SHA-256 of the video. A score is
-found again under the metric's name, version and grade, and a hash of what the metric needs of the
-case: the prompt, the reference pictures. The file is written when all metrics have scored a video,
-atomically, so a kill loses at most one video's work.
+A metric that breaks off at a video, by an exception that is no `AnyRefError`, is skipped there as
+"failed"; the other metrics and videos go on.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any
 
-from PIL import Image
+import numpy as np
 
-from anyref.errors import EvaluationError, MediaError
+from anyref.errors import AnyRefError, EvaluationError, MediaError
 from anyref.evaluation.benchmark import Benchmark, Case
+from anyref.evaluation.cache import (
+    Cache,
+    hash_file,
+    hash_references,
+    outcome_to_json,
+    score_key,
+    stays_true,
+)
 from anyref.evaluation.decoding import FootageLimits, read_footage
 from anyref.evaluation.metric import (
-    Cause,
+    Footage,
     Metric,
     MetricSpec,
+    NoMeasurementError,
     Outcome,
     Score,
     Skipped,
     checked,
 )
 from anyref.evaluation.videos import Results, Sample
-from anyref.media import open_picture, write_atomically
+from anyref.media import open_reference_pictures
 
-READ_BYTES = 2**20
-KEPT = ("undetected", "inapplicable")  # found in the video or the case itself, and so stay true
+BLANK = (1, 64, 64, 3)  # of the video that tells what a case alone gives
+GREY = 128
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,12 @@ class ScoreTable:
 
     Args:
         specs: of the metrics that made the outcomes; empty for scores read from elsewhere.
+        printed: means over all videos that a suite's own scripts print; they stand for ours.
     """
 
     columns: Mapping[str, Mapping[Sample, Outcome]]
     specs: Mapping[str, MetricSpec] = field(default_factory=dict)
+    printed: Mapping[str, float] = field(default_factory=dict)
 
     def outcomes(self, metric: str) -> Mapping[Sample, Outcome]:
         """Of one metric; empty for one that nobody measured."""
@@ -65,13 +71,11 @@ class ScoreTable:
     def completed(self, samples: Sequence[Sample]) -> ScoreTable:
         """The table where what is expected and not there is skipped as missing."""
         gap = Skipped("no score was given", "missing")
-        return ScoreTable(
-            {
-                metric: {**dict.fromkeys(samples, gap), **column}
-                for metric, column in self.columns.items()
-            },
-            self.specs,
-        )
+        columns = {
+            metric: {**dict.fromkeys(samples, gap), **column}
+            for metric, column in self.columns.items()
+        }
+        return replace(self, columns=columns)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, sorted, the same for the same outcomes."""
@@ -82,88 +86,6 @@ class ScoreTable:
             }
             for metric, column in sorted(self.columns.items())
         }
-
-
-def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as plain values."""
-    if isinstance(outcome, Skipped):
-        return {"skipped": outcome.reason, "cause": outcome.cause}
-    details = {"details": dict(outcome.details)} if outcome.details else {}
-    return {"value": outcome.value, **details}
-
-
-def outcome_from_json(said: Mapping[str, Any]) -> Outcome:
-    """An outcome from `outcome_to_json`. KeyError, TypeError, ValueError: for anything else."""
-    if "skipped" in said:
-        if said["cause"] not in get_args(Cause):
-            raise ValueError(f"unknown cause {said['cause']!r}")
-        return Skipped(str(said["skipped"]), said["cause"])
-    return Score(float(said["value"]), dict(said.get("details", {})))
-
-
-@dataclass(frozen=True)
-class Cache:
-    """Outcomes on disk, by video."""
-
-    folder: Path
-
-    def read(self, video_sha256: str) -> dict[str, Outcome]:
-        """Everything known of a video; nothing where the file is missing or damaged."""
-        try:
-            said = json.loads(self._path(video_sha256).read_text("utf-8"))
-            return {key: outcome_from_json(value) for key, value in said.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return {}
-
-    def write(self, video_sha256: str, outcomes: Mapping[str, Outcome]) -> None:
-        """Add to what is known of a video.
-
-        Raises:
-            MediaError: when the folder cannot be written.
-        """
-        known = self.read(video_sha256) | dict(outcomes)
-        plain = {key: outcome_to_json(outcome) for key, outcome in known.items()}
-        text = json.dumps(plain, indent=1, sort_keys=True, allow_nan=False)
-
-        def write(file: BinaryIO) -> None:
-            file.write(text.encode() + b"\n")
-
-        write_atomically(self._path(video_sha256), write)
-
-    def _path(self, video_sha256: str) -> Path:
-        return self.folder / video_sha256[:2] / f"{video_sha256}.json"
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content. OSError: when it cannot be read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(partial(file.read, READ_BYTES), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def hash_references(case: Case) -> str:
-    """A hash of the reference pictures and masks as they lie on disk, their kinds and labels.
-
-    The case's id and paths are part of it: OpenS2V-Eval's scores go by words in both.
-    MediaError, OSError: for a picture that cannot be read.
-    """
-    assert case.request is not None
-    parts: list[Any] = [case.id, case.pictures, case.labels, case.kinds]
-    for picture in _pictures(case):
-        if isinstance(picture, Path):
-            parts.append(hash_file(picture))
-        else:
-            pixels = open_picture(picture)
-            parts.append((pixels.size, hashlib.sha256(pixels.tobytes()).hexdigest()))
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _pictures(case: Case) -> list[Path | Image.Image]:
-    references = case.request.references if case.request else ()
-    every = [picture for r in references for picture in (*r.images, r.mask)]
-    return [picture for picture in every if picture is not None]
 
 
 @dataclass(frozen=True)
@@ -196,95 +118,155 @@ class Scorer:
         """Of the metrics, by name."""
         return {metric.spec.name: metric.spec for metric in self.metrics}
 
+    def looks(self, case: Case, path: Path | None) -> bool:
+        """Whether a score takes models: for a video, or for references without one."""
+        if case.request is None or case.fault:
+            return False
+        compares = any("references" in metric.spec.needs for metric in self.metrics)
+        return path is not None or (compares and bool(case.request.references))
+
     def score(self, case: Case, path: Path | None, reason: str = "") -> dict[str, Outcome]:
         """Outcomes by metric.
+
+        What the case alone gives is the same whether or not there is a video: no pictures that
+        could be compared, say.
 
         Args:
             path: of the video; None for none, and `reason` may say why.
         """
         names = [metric.spec.name for metric in self.metrics]
         if case.request is None or case.fault:
-            fault = Skipped(f"the case is faulty: {case.fault}", "inapplicable")
-            return dict.fromkeys(names, fault)
+            return dict.fromkeys(names, Skipped(f"the case is faulty: {case.fault}", "faulty"))
         outcomes: dict[str, Outcome] = {}
         rest = []
         for metric in self.metrics:
-            why_not = metric.applies(case)
-            if why_not is None:
+            why = metric.applies(case)
+            if why is None:
                 rest.append(metric)
             else:
-                outcomes[metric.spec.name] = why_not
-        if rest:
-            gap = Skipped(reason or "there is no video of this case", "missing")
-            found = self._measure(case, path, rest) if path else {m.spec.name: gap for m in rest}
-            outcomes.update(found)
+                outcomes[metric.spec.name] = why
+        comparing = [metric for metric in rest if "references" in metric.spec.needs]
+        references = ""
+        try:
+            references = hash_references(case) if comparing else ""
+        except (MediaError, OSError) as error:
+            outcomes |= _skip(comparing, _bad_reference(error))
+            rest = [metric for metric in rest if metric not in comparing]
+        keys = {m.spec.name: score_key(m.spec, case, references) for m in rest}
+        if path is None:
+            gap = Skipped(reason or "there is no video", "missing")
+            outcomes |= self._without(case, rest, keys, references, gap)
+        else:
+            outcomes |= self._measure(case, path, rest, keys, references)
         return {name: outcomes[name] for name in names}
 
-    def _measure(self, case: Case, path: Path, metrics: Sequence[Metric]) -> dict[str, Outcome]:
+    def _measure(
+        self,
+        case: Case,
+        path: Path,
+        metrics: Sequence[Metric],
+        keys: Mapping[str, str],
+        references: str,
+    ) -> dict[str, Outcome]:
         try:
             video = hash_file(path)
         except OSError as error:
-            return _skip(metrics, Skipped(str(error), "unreadable"))
-        outcomes: dict[str, Outcome] = {}
-        try:
-            references = hash_references(case)
-        except (MediaError, OSError) as error:
-            outcomes = _skip(_comparing(metrics), _bad_reference(error))
-            references = ""
-        metrics = [m for m in metrics if m.spec.name not in outcomes]
-        keys = {m.spec.name: _key(m.spec, case, references) for m in metrics}
+            gap = Skipped(f"{path.name} cannot be read: {_words(error)}", "unreadable")
+            return self._without(case, metrics, keys, references, gap)
         known = self.cache.read(video) if self.cache else {}
-        outcomes |= {name: known[key] for name, key in keys.items() if key in known}
+        outcomes = {name: known[key] for name, key in keys.items() if key in known}
         wanted = [m for m in metrics if m.spec.name not in outcomes]
-        fresh = self._fresh(case, path, video, wanted) if wanted else {}
-        kept = {keys[name]: outcome for name, outcome in fresh.items() if _stays_true(outcome)}
-        if self.cache and kept:
-            self.cache.write(video, kept)
-        return outcomes | fresh
-
-    def _fresh(
-        self, case: Case, path: Path, video: str, metrics: Sequence[Metric]
-    ) -> dict[str, Outcome]:
-        outcomes: dict[str, Outcome] = {}
-        if _comparing(metrics):
-            try:
-                for picture in _pictures(case):
-                    open_picture(picture)
-            except MediaError as error:
-                outcomes = _skip(_comparing(metrics), _bad_reference(error))
-        wanted = [m for m in metrics if m.spec.name not in outcomes]
+        bad = _unopened(case, wanted)
+        outcomes |= bad
+        wanted = [m for m in wanted if m.spec.name not in bad]
+        if not wanted:
+            return outcomes
         try:
             footage = read_footage(path, video, self.limits)
         except (MediaError, OSError) as error:
-            return outcomes | _skip(wanted, Skipped(str(error), "unreadable"))
-        return outcomes | {m.spec.name: checked(m.spec, m.score(case, footage)) for m in wanted}
+            gap = Skipped(_words(error), "unreadable")
+            return outcomes | self._without(case, wanted, keys, references, gap)
+        except MemoryError:
+            gap = Skipped("there is not enough memory for the video; use fewer workers", "failed")
+            return outcomes | self._without(case, wanted, keys, references, gap)
+        fresh = {m.spec.name: _outcome(m, case, footage) for m in wanted}
+        self._keep(video, {keys[name]: outcome for name, outcome in fresh.items()})
+        return outcomes | fresh
+
+    def _without(
+        self,
+        case: Case,
+        metrics: Sequence[Metric],
+        keys: Mapping[str, str],
+        references: str,
+        gap: Skipped,
+    ) -> dict[str, Outcome]:
+        """Outcomes without a video: the gap, unless the pictures give a metric nothing to measure.
+
+        A blank video tells: metrics look at references first. That is kept as of a video whose
+        name is the hash of the references.
+        """
+        comparing = [m for m in metrics if "references" in m.spec.needs]
+        outcomes = _skip(metrics, gap) | _unopened(case, comparing)
+        known = self.cache.read(references) if self.cache and references else {}
+        blank = Footage(np.full(BLANK, GREY, np.uint8), 0.0, "")
+        fresh = {}
+        for metric in comparing:
+            name = metric.spec.name
+            if outcomes[name] != gap:
+                continue
+            found = known.get(keys[name])
+            if found is None:
+                found = fresh[keys[name]] = _outcome(metric, case, blank)
+            if isinstance(found, Skipped) and found.cause == "inapplicable":
+                outcomes[name] = found
+        if references:
+            self._keep(references, fresh)
+        return outcomes
+
+    def _keep(self, sha256: str, fresh: Mapping[str, Outcome]) -> None:
+        kept = {key: outcome for key, outcome in fresh.items() if stays_true(outcome)}
+        if self.cache and kept:
+            self.cache.write(sha256, kept)
+
+
+def _outcome(metric: Metric, case: Case, footage: Footage) -> Outcome:
+    """What a metric makes of a video; "failed" where it breaks off."""
+    try:
+        return checked(metric.spec, metric.score(case, footage))
+    except NoMeasurementError as error:
+        return Skipped(f"the metric failed: {error}", "failed")
+    except AnyRefError:
+        raise
+    except Exception as error:  # an odd video breaks libraries in many ways
+        words = " ".join(str(error).split())[:200]
+        return Skipped(f"the metric failed: {type(error).__name__}: {words}", "failed")
 
 
 def _skip(metrics: Sequence[Metric], why: Skipped) -> dict[str, Outcome]:
     return {metric.spec.name: why for metric in metrics}
 
 
-def _comparing(metrics: Sequence[Metric]) -> list[Metric]:
-    return [metric for metric in metrics if "references" in metric.spec.needs]
+def _unopened(case: Case, metrics: Sequence[Metric]) -> dict[str, Outcome]:
+    """Skips of the metrics that compare references, where one cannot be used."""
+    comparing = [metric for metric in metrics if "references" in metric.spec.needs]
+    if not comparing or case.request is None:
+        return {}
+    try:
+        for reference in case.request.references:
+            open_reference_pictures(reference)
+    except (AnyRefError, OSError) as error:
+        return _skip(comparing, _bad_reference(error))
+    return {}
 
 
 def _bad_reference(error: Exception) -> Skipped:
-    return Skipped(f"a reference cannot be read: {error}", "inapplicable")
+    return Skipped(f"a reference cannot be read: {_words(error)}", "faulty")
 
 
-def _key(spec: MetricSpec, case: Case, references: str) -> str:
-    """What a score is kept under: it changes with all that the metric needs besides the video."""
-    assert case.request is not None
-    needed = [
-        case.request.text if "prompt" in spec.needs else "",
-        references if "references" in spec.needs else "",
-    ]
-    digest = hashlib.sha256(json.dumps(needed).encode()).hexdigest()[:16]
-    return f"{spec.name}/{spec.version}/{spec.grade}/{digest}"
-
-
-def _stays_true(outcome: Outcome) -> bool:
-    return isinstance(outcome, Score) or outcome.cause in KEPT
+def _words(error: Exception) -> str:
+    """What is wrong, without the path that an OSError's own words have."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def score_results(
@@ -302,10 +284,8 @@ def score_results(
         AnyRefError: when a metric or the cache cannot be used at all.
     """
     columns: dict[str, dict[Sample, Outcome]] = {name: {} for name in scorer.specs}
-    for sample in results.samples:
-        outcomes = scorer.score(
-            benchmark[sample[0]], results.found.get(sample), results.refused.get(sample, "")
-        )
+    for sample, path, reason in results.todo:
+        outcomes = scorer.score(benchmark[sample[0]], path, reason)
         for name, outcome in outcomes.items():
             columns[name][sample] = outcome
         if on_video is not None:

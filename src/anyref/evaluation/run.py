@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
-from pathlib import Path
 
 from anyref.errors import EvaluationError
-from anyref.evaluation.benchmark import Benchmark, Case
+from anyref.evaluation.benchmark import Benchmark
 from anyref.evaluation.metric import MetricSpec, Outcome
 from anyref.evaluation.profiles.profile import (
     Group,
@@ -29,7 +28,7 @@ from anyref.evaluation.profiles.profile import (
 )
 from anyref.evaluation.profiles.strict import NAME as STRICT
 from anyref.evaluation.published import PublishedRow, published_rows
-from anyref.evaluation.ray_workers import score_on_ray
+from anyref.evaluation.ray_workers import Work, score_on_ray
 from anyref.evaluation.results import Scorer, ScoreTable
 from anyref.evaluation.statistics import (
     Comparison,
@@ -75,14 +74,17 @@ def score_in_processes(
         if on_video is not None:
             on_video(sample, outcomes)
 
-    for sample in results.samples:
-        if sample not in results.found:
-            reason = results.refused.get(sample, "")
-            note(sample, scorer.score(benchmark[sample[0]], None, reason))
+    todo = []
+    for sample, path, reason in results.todo:
+        case = benchmark[sample[0]]
+        if scorer.looks(case, path):
+            todo.append((sample, case, path, reason))
+        else:
+            note(sample, scorer.score(case, path, reason))
     if address is None:
-        scored = _scored(benchmark, results, scorer, workers)
+        scored = _scored(todo, scorer, workers)
     else:
-        scored = score_on_ray(benchmark, results, scorer, workers, address)
+        scored = score_on_ray(todo, scorer, workers, address)
     for sample, outcomes in scored:
         note(sample, outcomes)
     columns = {
@@ -92,19 +94,16 @@ def score_in_processes(
 
 
 def _scored(
-    benchmark: Benchmark, results: Results, scorer: Scorer, workers: int
+    todo: Sequence[Work], scorer: Scorer, workers: int
 ) -> Iterator[tuple[Sample, Mapping[str, Outcome]]]:
-    """Outcomes of the videos that are there, as they are done."""
-    if not results.found:
+    """Outcomes as they are done."""
+    if not todo:
         return
-    count = min(workers, len(results.found))
+    count = min(workers, len(todo))
     with _one_thread_each():
         pool = ProcessPoolExecutor(count, get_context("spawn"), _start_worker, (scorer,))
         try:
-            tasks = {
-                pool.submit(_score_in_worker, benchmark[sample[0]], path): sample
-                for sample, path in results.found.items()
-            }
+            tasks = {pool.submit(_score_in_worker, work): work[0] for work in todo}
             for task in as_completed(tasks):
                 yield tasks[task], task.result()
         except BrokenProcessPool as error:
@@ -148,8 +147,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _score_in_worker(case: Case, path: Path) -> Mapping[str, Outcome]:
-    return _worker[-1].score(case, path)
+def _score_in_worker(work: Work) -> Mapping[str, Outcome]:
+    _, case, path, reason = work
+    return _worker[-1].score(case, path, reason)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,8 @@ class Evaluation:
     Args:
         other_summary: the other model's own figures.
         profile: with a total of the metrics that were measured, where it is our own.
-        parts: figures by `PARTS`, then by category or number of references.
+        parts: figures by `PARTS`, then by category or number of references; the total of a part is
+            of the metrics that apply to it.
         case_scores: by case id the mean of its metrics on the profile's scale; a case without
             any is not there.
         published: rows of the profile's table as printed; empty where there are none.
@@ -235,7 +236,8 @@ def make_evaluation(
         model, other = _moving(model), other and _moving(other)
         if any(WHY in column.values() for column in model.table.columns.values()):
             profile = replace(profile, notes=(*profile.notes, NOTE))
-    profile = _counted(profile, model.table)
+    profile = replace(profile, notes=(*profile.notes, *_oddities(benchmark, model)))
+    whole, profile = profile, _counted(profile, model.table)
     return Evaluation(
         benchmark=benchmark,
         profile=profile,
@@ -243,11 +245,23 @@ def make_evaluation(
         other=other,
         other_summary=None if other is None else summarise(profile, other.table),
         figures=_figures(profile, model, other, None, seed),
-        parts={by: dict(_parts(benchmark, profile, model, other, by, seed)) for by in PARTS},
+        parts={by: dict(_parts(benchmark, whole, model, other, by, seed)) for by in PARTS},
         case_scores=_case_scores(profile, model.table),
         published=_published(profile),
         seed=seed,
     )
+
+
+def _oddities(benchmark: Benchmark, model: Scored) -> Iterator[str]:
+    """What a reader would not expect of these videos and cases."""
+    for take, count in (model.results.rare if model.results else {}).items():
+        yield (
+            f"take {take} is there of {count} cases only, and missing of all the others; a file "
+            "that should not be there?"
+        )
+    categories = len(parts(benchmark, "category"))
+    if categories > MAX_PARTS:
+        yield f"{categories} categories, over {MAX_PARTS}, are not told apart"
 
 
 def _moving(scored: Scored) -> Scored:
@@ -261,7 +275,7 @@ def _counted(profile: Profile, table: ScoreTable) -> Profile:
     (group,) = profile.groups
     measured = summarise(profile, table).values
     weights = {name: weight for name, weight in group.weights.items() if name in measured}
-    if len(weights) == len(group.weights):
+    if len(weights) == len(group.weights) or not weights:
         return profile
     note = f"the total is the mean of {len(weights)} metrics: {', '.join(weights)}"
     return replace(
@@ -278,6 +292,7 @@ def _figures(
         return table if cases is None else restricted(table, cases)
 
     table = part(model.table)
+    profile = _counted(profile, table)
     return Figures(
         summary=summarise(profile, table),
         intervals=intervals(profile, table, seed),

@@ -15,6 +15,10 @@ from typing import Any
 
 from anyref.data.markup import plain
 from anyref.evaluation.metric import Score
+from anyref.evaluation.profiles.magref import NAME as MAGREF
+from anyref.evaluation.profiles.opens2v_files import write_merged, write_score_folder
+from anyref.evaluation.profiles.score_tables import write_table
+from anyref.evaluation.profiles.vbench_files import write_eval_results
 from anyref.evaluation.run import Evaluation, Figures, Scored
 from anyref.evaluation.run_profile import Gate
 from anyref.evaluation.statistics import Comparison, Intervals, Paired
@@ -45,6 +49,25 @@ def write_files(folder: Path, evaluation: Evaluation, gates: Sequence[Gate] = ()
     for name, text in texts.items():
         data = text.encode("utf-8", errors="backslashreplace")
         write_atomically(folder / name, lambda file, data=data: file.write(data))  # type: ignore[misc]
+
+
+def write_suite_files(folder: Path, evaluation: Evaluation) -> None:
+    """Write what the scripts of the profile's suite write; nothing for our own profile.
+
+    Raises:
+        MediaError: when the folder cannot be written.
+    """
+    profile, summary = evaluation.profile, evaluation.figures.summary
+    table, videos = evaluation.model.table, evaluation.model.results
+    name = evaluation.model.name.replace("/", "-")
+    if profile.name.startswith("opens2v"):
+        write_score_folder(folder / f"{name}_output_json", table)
+        write_merged(folder / f"{name}_{profile.groups[0].name}.json", summary)
+    elif profile.name.startswith("vbench"):
+        files = {sample: Path(path.name) for sample, path in videos.found.items()} if videos else {}
+        write_eval_results(folder / f"{name}_eval_results.json", profile, summary, table, files)
+    elif profile.name == MAGREF:
+        write_table(folder / "scores.csv", table, [column.name for column in profile.columns])
 
 
 def to_json(evaluation: Evaluation, gates: Sequence[Gate] = ()) -> dict[str, Any]:
@@ -178,11 +201,11 @@ def to_markdown(evaluation: Evaluation) -> str:
         names = [column.name for column in evaluation.profile.columns]
         rows = [
             (row.model, _number(row.total), *(_number(row.values.get(n)) for n in names),
-             f"published, {row.evaluated_by}")
+             f"published by {row.evaluated_by} in {row.source}")
             for row in evaluation.published
         ]  # fmt: skip
-        source = evaluation.published[0].source
-        lines += ["", f"## Published figures ({_words(source)})", ""]
+        sources = sorted({row.source for row in evaluation.published})
+        lines += ["", f"## Published figures ({_words('; '.join(sources))})", ""]
         lines += [SMALL, ""] if evaluation.grade == "small" else []
         lines += _table(("model", "total", *names, "by"), rows)
     if evaluation.figures.comparison is not None and evaluation.other is not None:

@@ -14,18 +14,25 @@ from typing import Literal, cast
 
 from anyref.errors import EvaluationError
 from anyref.evaluation.benchmark import Benchmark
-from anyref.evaluation.metric import MetricSpec
+from anyref.evaluation.metric import MetricSpec, Suite
 from anyref.evaluation.profiles.magref import MagrefSet, magref
 from anyref.evaluation.profiles.opens2v import Domain, Version, completed, opens2v
-from anyref.evaluation.profiles.opens2v_files import JUDGE_FILES, SCORE_FILES, read_score_folder
+from anyref.evaluation.profiles.opens2v_files import (
+    JUDGE_FILES,
+    SCORE_FILES,
+    ScoreFolder,
+    read_score_folder,
+)
 from anyref.evaluation.profiles.profile import Profile, Summary
+from anyref.evaluation.profiles.score_tables import ReadTable, read_table, score_file
 from anyref.evaluation.profiles.strict import strict
-from anyref.evaluation.profiles.vbench import vbench
-from anyref.evaluation.profiles.vbench_files import PATTERN, read_eval_results
+from anyref.evaluation.profiles.vbench import vbench, vbench_i2v
+from anyref.evaluation.profiles.vbench_files import PATTERN, VBenchResults, read_eval_results
 from anyref.evaluation.run import Scored
 
-ProfileName = Literal["strict", "opens2v-v1.0", "opens2v-v1.1", "vbench", "magref"]
+ProfileName = Literal["strict", "opens2v-v1.0", "opens2v-v1.1", "vbench", "vbench-i2v", "magref"]
 TOTAL = "total"
+UNTOLD = ("videos", "results", "output", "outputs", "samples", "scores")  # names of any model's
 
 
 def suite(name: ProfileName, benchmark: Benchmark) -> Profile | None:
@@ -38,6 +45,8 @@ def suite(name: ProfileName, benchmark: Benchmark) -> Profile | None:
         return None
     if name == "vbench":
         return vbench()
+    if name == "vbench-i2v":
+        return vbench_i2v()
     if name == "magref":
         return magref(_magref_set(benchmark))
     if benchmark.domain is None:
@@ -47,6 +56,11 @@ def suite(name: ProfileName, benchmark: Benchmark) -> Profile | None:
         )
     version = name.removeprefix("opens2v-")
     return opens2v(cast(Version, version), cast(Domain, benchmark.domain))
+
+
+def family(name: ProfileName) -> Suite | None:
+    """The suite that a profile is of; None for "strict"."""
+    return None if name == "strict" else cast(Suite, name.partition("-")[0])
 
 
 def _magref_set(benchmark: Benchmark) -> MagrefSet:
@@ -59,20 +73,22 @@ def measured_profile(
 ) -> Profile:
     """The profile for videos that these metrics score.
 
-    A suite whose metrics are not all measured has no total; nothing stands in for them.
+    A suite whose metrics are not all measured has no total. Only metrics that measure as its own
+    scripts do count, those of its grade; nothing stands in for the others, whatever its name.
 
     Raises:
-        EvaluationError: as `suite`; none of the suite's metrics is among these.
+        EvaluationError: as `suite`; none of the metrics is the suite's own.
     """
     named = suite(name, benchmark)
     if named is None:
         return strict(specs)
-    wanted, have = [column.name for column in named.columns], {spec.name for spec in specs}
+    wanted = [column.name for column in named.columns]
+    have = {spec.name for spec in specs if spec.grade == family(name)}
     if not have & set(wanted):
         raise EvaluationError(
-            f"profile {name!r} counts {', '.join(wanted)}, and none of these is among the metrics "
-            f"({', '.join(sorted(have))}); give the score files of its own scripts as RESULTS, or "
-            "use --profile strict"
+            f"profile {name!r} counts {', '.join(wanted)}, and none of these is measured here as "
+            "its own scripts do; give the score files that they wrote as RESULTS, or use --profile "
+            "strict"
         )
     return named if have >= set(wanted) else replace(named, absent=None)
 
@@ -83,16 +99,37 @@ def read_scores(path: Path, name: ProfileName, benchmark: Benchmark) -> Scored |
     Raises:
         EvaluationError: for files that cannot be used at all.
     """
-    if name.startswith("opens2v"):
+    said: ScoreFolder | VBenchResults | ReadTable
+    if family(name) == "opens2v":
         names = [*(file for file, _, _ in SCORE_FILES), *JUDGE_FILES]
         if not any((path / f"{file}.json").is_file() for file in names):
             return None
         said = read_score_folder(path)
-        return Scored(path.name, completed(said.table, benchmark), faults=said.faults)
-    if name == "vbench" and (path.is_file() or any(path.glob(PATTERN))):
-        found = read_eval_results(path, benchmark)
-        return Scored(path.stem, found.table, faults=found.faults)
+        if not any(case in benchmark for case, _ in said.table.samples):
+            raise EvaluationError(
+                f"{str(path)!r} has scores of 0 cases of {benchmark.name!r}; name the benchmark "
+                "that they are of"
+            )
+        return Scored(name_of(path), completed(said.table, benchmark), faults=said.faults)
+    if family(name) == "vbench" and (path.is_file() or any(path.glob(PATTERN))):
+        said = read_eval_results(path, benchmark)
+        return Scored(name_of(path), said.table, faults=said.faults)
+    if family(name) == "magref" and (file := score_file(path)) is not None:
+        columns = [column.name for column in magref(_magref_set(benchmark)).columns]
+        said = read_table(file, columns, benchmark)
+        return Scored(name_of(path), said.table, faults=said.faults)
     return None
+
+
+def name_of(results: Path) -> str:
+    """What the model of a results folder or score file is called.
+
+    With the folder around where its own name says nothing of the model.
+    """
+    path = results.resolve()
+    name = path.stem if path.is_file() else path.name
+    words = f"{path.parent.name}/{name}" if name.lower() in UNTOLD and path.parent.name else name
+    return words or "results"
 
 
 @dataclass(frozen=True)
@@ -130,6 +167,11 @@ def parse_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
         if not name or not equals or not math.isfinite(limit):
             raise EvaluationError(
                 f"gate {text!r} is not METRIC=VALUE; write --fail-under total=0.5"
+            )
+        if limit > 1:
+            raise EvaluationError(
+                f"gate {text!r} is over 1, the best of the scale of 0 to 1; write "
+                f"{name}={limit / 100:g} for {number} of 100"
             )
         gates.append(Gate(name, limit))
     return tuple(gates)

@@ -30,8 +30,9 @@ def _load_lab() -> Benchmark:
     try:
         return lab_cases.lab_benchmark()
     except LabError as error:
+        what = str(error).partition(";")[0]  # its remedy is for those who call it from Python
         raise EvaluationError(
-            f"the pictures of {lab_cases.NAME} are not there ({error}); run "
+            f"the pictures of {lab_cases.NAME} are not there ({what}); run "
             f"`anyref evaluate fetch {lab_cases.NAME}` once (packages of about 600 MB)"
         ) from error
 

@@ -63,6 +63,8 @@ class Paired:
     @property
     def note(self) -> str:
         """What the number of cases can show, one sentence."""
+        if self.effect is None and self.difference:
+            return f"all {self.count} cases differ by the same amount"
         if self.needed is None:
             return f"{self.count} cases show no difference to plan for"
         enough = "are enough" if self.needed <= self.count else f"are there, about {self.needed} "
@@ -82,7 +84,9 @@ def intervals(profile: Profile, table: ScoreTable, seed: int = 0) -> Intervals:
     """Intervals of all figures, cases drawn with replacement.
 
     Wilson's interval for a metric of 0s and 1s, else the percentile bootstrap; the total's cases
-    are drawn once for all metrics, whose dependence it so keeps.
+    are drawn once for all metrics, whose dependence it so keeps. Resamples without a case that a
+    metric has a score of do not count. A single case has no interval. Around a figure that a suite
+    printed the interval is as wide as that of its videos' own results.
 
     Raises:
         EvaluationError: as `summarise`.
@@ -95,15 +99,18 @@ def intervals(profile: Profile, table: ScoreTable, seed: int = 0) -> Intervals:
         value = summary.values.get(column.name)
         weights = terms.weights[:, m]
         known = weights > 0
-        if value is None or not known.any():
+        if value is None or known.sum() < 2:
             continue
-        if len(set(weights[known])) == 1:
+        if column.name in table.printed:
+            own = column.scaled(float(np.average(terms.values[known, m], weights=weights[known])))
+            draws[column.name] = draws[column.name] + (value - own)
+        if len(set(weights[known])) == 1 and column.name not in table.printed:
             plain = estimate([column.scaled(v) for v in terms.values[known, m]], seed)
             assert plain is not None  # there is a value
             metrics[column.name] = Estimate(value, plain.low, plain.high, plain.count)
         else:
             metrics[column.name] = _estimate(value, draws[column.name], int(known.sum()))
-    if summary.total is None or not len(terms.cases):
+    if summary.total is None or len(terms.cases) < 2 or set(table.printed) - set(metrics):
         return Intervals(metrics, None)
     totals = _totals(profile, draws)
     return Intervals(metrics, _estimate(summary.total, totals, len(terms.cases)))
@@ -171,9 +178,11 @@ def needed_cases(effect: float, power: float = POWER, alpha: float = ALPHA) -> i
 
 
 def parts(benchmark: Benchmark, by: Literal["category", "references"]) -> dict[str, list[str]]:
-    """Case ids by category, or by number of references; in the order of their first case."""
+    """Case ids by category, or by number of references, each once; in the order of the cases."""
     found: dict[str, list[str]] = defaultdict(list)
     for case in benchmark.cases:
+        if benchmark[case.id] is not case:
+            continue  # its id is another's
         count = len(case.request.references) if case.request else 0
         found[case.category if by == "category" else str(count)].append(case.id)
     return dict(found)
@@ -218,7 +227,8 @@ def _compare_totals(
         return None
     drawn = _total_difference(profile, one, other, _counts(len(one.cases), seed))
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    spread = float(np.nanstd(drawn)) * math.sqrt(len(one.cases))  # of a case's part in the total
+    count = len(one.cases)  # resampling has the spread of N cases, not of what they are drawn from
+    spread = float(np.nanstd(drawn)) * math.sqrt(count * count / (count - 1))
     effect = observed / spread if spread > 1e-12 else None
     return Paired(
         count=len(one.cases),
@@ -239,7 +249,9 @@ def _swap_p(
     swaps = rng.integers(0, 2, (RESAMPLES, len(one.cases))).astype(np.float64)  # (R, N)
     first = _weighted(one, 1 - swaps) + _weighted(other, swaps)
     second = _weighted(one, swaps) + _weighted(other, 1 - swaps)
-    drawn = _totals(profile, _means(profile, first)) - _totals(profile, _means(profile, second))
+    scored = np.asarray(((one.weights > 0) | (other.weights > 0)).any(0))  # (M,)
+    sides = [_totals(profile, _means(profile, side, scored)) for side in (first, second)]
+    drawn = sides[0] - sides[1]
     extreme = np.abs(drawn[~np.isnan(drawn)]) >= abs(observed) * (1 - 1e-9)
     return float((extreme.sum() + 1) / (len(extreme) + 1))
 
@@ -257,16 +269,21 @@ def _weighted(terms: Contributions, counts: Floats) -> Floats:
     return np.stack([counts @ (terms.values * terms.weights), counts @ terms.weights])
 
 
-def _means(profile: Profile, sums: Floats) -> dict[str, Floats]:
-    """Scaled means by metric, each (R,); NaN, or the profile's value, where no case was drawn."""
-    absent = math.nan if profile.absent is None else profile.absent
+def _means(profile: Profile, sums: Floats, scored: NDArray[np.bool_]) -> dict[str, Floats]:
+    """Scaled means by metric, each (R,); NaN where none of the cases with a score was drawn.
+
+    Args:
+        scored: which metrics (M,) have a score at all; others have the profile's value.
+    """
+    absent = np.where(scored, math.nan, math.nan if profile.absent is None else profile.absent)
     known = sums[1] > 0
     means = np.where(known, sums[0] / np.where(known, sums[1], 1), absent)  # (R, M)
     return {c.name: c.scaled(means[:, m]) for m, c in enumerate(profile.columns)}
 
 
 def _resampled(profile: Profile, terms: Contributions, counts: Floats) -> dict[str, Floats]:
-    return _means(profile, _weighted(terms, counts))
+    scored = np.asarray((terms.weights > 0).any(0))  # (M,)
+    return _means(profile, _weighted(terms, counts), scored)
 
 
 def _totals(profile: Profile, scaled: Mapping[str, Floats]) -> Floats:

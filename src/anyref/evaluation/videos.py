@@ -1,7 +1,8 @@
 """Which file of a results folder is the video of which case.
 
     ID.mp4 (.mov, .mkv, .webm)       the case's only video, take 0 (OpenS2V-Eval)
-    ID-0.mp4, ID-1.mp4, ...          several takes of a case, other seeds (VBench)
+    ID-0.mp4, ID-1.mp4, ...          several takes of a case, other seeds
+    PROMPT-0.mp4, ...                the same by a prompt that one case has (VBench)
 
 Every case and every file of the folder is accounted for: found, missing, refused or extra.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,18 @@ class Results:
     refused: Mapping[Sample, str]
     missing: tuple[Sample, ...]
     extra: tuple[str, ...]
+
+    @property
+    def rare(self) -> dict[int, int]:
+        """Takes beside others that fewer than half of the cases have, and how many do."""
+        have = Counter(take for _, take in (*self.found, *self.refused))
+        cases = len({case for case, _ in self.samples})
+        return {t: have[t] for t in sorted(have) if len(have) > 1 and 2 * have[t] < cases}
+
+    @property
+    def todo(self) -> tuple[tuple[Sample, Path | None, str], ...]:
+        """All that is expected: its file or None, and why it was refused, if it was."""
+        return tuple((s, self.found.get(s), self.refused.get(s, "")) for s in self.samples)
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -106,11 +119,14 @@ def _names(folder: Path) -> list[str]:
 
 
 def sample_of(stem: str, benchmark: Benchmark) -> Sample | None:
-    """The case and take that a file name without suffix says; None for no case."""
-    if stem in benchmark:
-        return stem, 0
+    """The case and take that a file name without suffix says, by id or by prompt; None for none."""
     match = TAKE.fullmatch(stem)
-    return (match[1], int(match[2])) if match and match[1] in benchmark else None
+    for name, take in ((stem, 0), (match[1], int(match[2])) if match else (stem, 0)):
+        if name in benchmark:
+            return name, take
+        if name in benchmark.by_prompt:
+            return benchmark.by_prompt[name], take
+    return None
 
 
 def _refusal(folder: Path, names: list[str]) -> str | None:
@@ -119,8 +135,10 @@ def _refusal(folder: Path, names: list[str]) -> str | None:
         return f"{' and '.join(names)} are both this case's video; keep one"
     path = folder / names[0]
     try:
+        if path.is_symlink() and folder.resolve() not in path.resolve().parents:
+            return f"{names[0]} is a link out of the folder; copy the video into it"
         if not path.is_file():
             return f"{names[0]} is not a file"
         return None if path.stat().st_size else f"{names[0]} is empty"
-    except OSError as error:
-        return f"{names[0]} cannot be read: {error.strerror or error}"
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        return f"{names[0]} cannot be read: {getattr(error, 'strerror', None) or 'a loop of links'}"

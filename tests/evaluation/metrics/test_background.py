@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from metric_world import (
     case_of,
@@ -66,3 +67,14 @@ def test_a_subject_that_fills_the_frames_leaves_no_place(models):
     case = case_of(portrait(THING), (Image.fromarray(place(0)), "background"))
     for metric in (BackgroundSimilarity(models), BackgroundConsistency(models)):
         assert metric.score(case, footage_of([full] * 3)).cause == "undetected"
+
+
+def test_references_without_a_place_are_told_before_the_video_is_looked_at(models):
+    ground = place(5)
+    full = np.zeros_like(ground)
+    full[...] = (200, 60, 20)  # all of it subject
+    full[::3] = (90, 30, 10)
+    metric = Decoupling(models)
+    case = case_of(Image.fromarray(full))
+    for frames in (walk(THING), [plain(0)] * 3, [full] * 3):
+        assert metric.score(case, footage_of(frames)).cause == "inapplicable"

@@ -99,8 +99,19 @@ def test_what_needs_three_frames_says_so():
     for metric in (MotionSmoothness(), Flicker(), FirstFrameFlash()):
         assert metric.score(CASE, footage_of(WALK[:2])).cause == "undetected"
     assert value(FrozenFrames(), CASE, WALK[:1]) == 1
-    assert value(MotionAmplitude(), CASE, WALK[:1], fps=0) == 0
 
 
 def test_a_flash_needs_references():
     assert FirstFrameFlash().applies(case_of()).cause == "inapplicable"
+
+
+def test_a_single_frame_has_no_motion_and_two_have_theirs():
+    assert MotionAmplitude().score(CASE, footage_of(WALK[:1])).cause == "undetected"
+    moving = pan(4)[:2]
+    assert value(MotionAmplitude(), CASE, moving, fps=16) == pytest.approx(4 * 16 / 160, rel=0.4)
+
+
+def test_a_rate_that_no_video_has_is_not_believed():
+    frames = pan(2, 17)
+    usual = value(MotionAmplitude(), CASE, frames, fps=0)
+    assert usual > 0.1 and value(MotionAmplitude(), CASE, frames, fps=10_000) == usual

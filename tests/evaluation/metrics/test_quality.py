@@ -49,3 +49,13 @@ def test_noise_is_measured_where_the_picture_is_plain(models):
     metric = ImagingQuality(models)
     assert value(metric, CASE, [sky] * 2) == pytest.approx(0.4)
     assert value(metric, CASE, [(sky + 2.5 * noise).clip(0, 255).astype(np.uint8)] * 2) < 0.1
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (2, 2000), (2000, 2)])
+def test_what_has_no_edge_has_no_blur(shape):
+    assert EdgeBlur().score(CASE, footage_of([plain(0, shape)] * 3)).cause == "undetected"
+
+
+def test_a_black_frame_counts_as_the_worst_beside_others():
+    frames = [plain(0, (256, 256))] * 5 + [place(0, (256, 256))]
+    assert value(EdgeBlur(), CASE, frames) == EdgeBlur().spec.worst

@@ -151,3 +151,9 @@ def test_a_leaderboard_that_is_not_one_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(EvaluationError, match="leaderboard"):
         read_leaderboard(path, "v1.0", "Human-Domain")
+
+
+def test_answers_of_the_judge_come_back_to_the_last_digit(tmp_path):
+    scores = ScoreTable({"natural_score": {("a", 0): Score(11 / 3)}})
+    write_score_folder(tmp_path, scores)
+    assert read_score_folder(tmp_path).table.values("natural_score") == {("a", 0): 11 / 3}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,29 @@ def test_contributions_are_the_terms_of_the_means():
     assert float((terms.values * terms.weights).sum() / terms.weights.sum()) == pytest.approx(
         0.8 / 3
     )
+
+
+def test_a_profile_by_video_weighs_a_case_by_its_takes():
+    column = {("a", take): Score(1.0) for take in range(3)} | {("b", 0): Score(0.4)}
+    by_case = profile("drop")
+    by_video = replace(by_case, by_video=True)
+    values = [summarise(p, ScoreTable({"m": column})).figures[0].value for p in (by_case, by_video)]
+    assert values == pytest.approx([0.7, 0.85])
+
+
+def test_faulty_cases_count_nowhere_and_are_told():
+    scores = table(Score(0.8), Skipped("", "faulty"), Skipped("", "faulty"))
+    summary = summarise(profile("worst"), scores)
+    assert (summary.figures[0].value, summary.figures[0].faulty) == (0.8, 2)
+    assert any("2 cases are at fault" in note for note in summary.notes)
+
+
+def test_a_metric_that_failed_at_a_video_counts_as_the_worst_and_is_told():
+    summary = summarise(profile("worst"), table(Score(0.8), Skipped("", "failed")))
+    assert summary.figures[0].value == pytest.approx(0.4)
+    assert any("1 times a metric failed" in note for note in summary.notes)
+
+
+def test_what_a_suite_printed_stands_for_our_mean():
+    scores = replace(table(Score(0.8)), printed={"m": 0.5})
+    assert summarise(profile("drop"), scores).values == {"m": 0.5}

@@ -7,7 +7,7 @@ import pytest
 from anyref.errors import EvaluationError
 from anyref.evaluation.metric import Score
 from anyref.evaluation.profiles.profile import summarise
-from anyref.evaluation.profiles.vbench import scaled, vbench_i2v
+from anyref.evaluation.profiles.vbench import QUALITY, SEMANTIC, scaled, vbench, vbench_i2v
 from anyref.evaluation.profiles.vbench_files import read_eval_results, write_eval_results
 from anyref.evaluation.results import ScoreTable
 
@@ -76,3 +76,43 @@ def test_what_is_written_is_read_back(tmp_path):
     assert scaled(back.raw) == pytest.approx(summary.values)
     for name in table.columns:
         assert back.table.values(name) == pytest.approx(table.values(name))
+
+
+def test_videos_are_found_by_their_prompts(tmp_path, benchmark):
+    said = results(color=[0.5, videos(("v/a fox walks-0.mp4", 0.25), ("v/a fox walks-1.mp4", 0.5))])
+    (tmp_path / "r.json").write_text(said)
+    read = read_eval_results(tmp_path / "r.json", benchmark("0001", prompt="a fox walks"))
+    assert read.table.values("color") == {("0001", 0): 0.25, ("0001", 1): 0.5}
+    with pytest.raises(EvaluationError, match="0 videos of the benchmark"):
+        read_eval_results(tmp_path / "r.json", benchmark("0001", prompt="an owl"))
+
+
+def test_what_vbench_printed_is_the_figure_also_without_videos(tmp_path, benchmark):
+    names = (*QUALITY, *SEMANTIC)
+    values = (
+        0.95,
+        0.96,
+        0.98,
+        0.99,
+        0.62,
+        0.68,
+        0.6,
+        0.9,
+        0.7,
+        0.95,
+        0.88,
+        0.65,
+        0.5,
+        0.24,
+        0.25,
+        0.27,
+    )
+    said = {name: [value, []] for name, value in zip(names, values, strict=True)}
+    (tmp_path / "r.json").write_text(json.dumps(said))
+    read = read_eval_results(tmp_path / "r.json", benchmark("a"))
+    assert summarise(vbench(), read.table).total == pytest.approx(0.8201460191, abs=5e-11)
+    frames = videos(("a-0.mp4", 0.9), ("a-1.mp4", 0.5))
+    (tmp_path / "r.json").write_text(results(subject_consistency=[0.8, frames]))
+    read = read_eval_results(tmp_path / "r.json", benchmark("a"))  # frame-weighted by VBench
+    found = summarise(vbench(), read.table).values["subject_consistency"]
+    assert found == pytest.approx((0.8 - 0.1462) / 0.8538)

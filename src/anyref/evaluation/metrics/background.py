@@ -151,12 +151,12 @@ class Decoupling(BackgroundMetric):
 
     def score(self, case: Case, footage: Footage) -> Outcome:
         """The value, and the cosine of each reference."""
+        if not any(len(places) for places in scenery_of(case, footage, self.models).values()):
+            return Skipped("subjects fill their references; no place is left", "inapplicable")
         shown = self.places(footage)
         if not len(shown):
             return FULL
         alike = scenery_cosines(case, footage, self.models, shown)
-        if not alike:
-            return Skipped("subjects fill their references; no place is left", "inapplicable")
         cosines = {str(place + 1): round(value, 6) for place, value in alike.items()}
         return Score(1 - mean(alike.values()), {"cosines": cosines})
 
@@ -168,15 +168,24 @@ def scenery_cosines(
 
     References on a plain ground, and all of an empty video, are left out.
     """
+    return {
+        place: float((wanted @ shown.T).max(0).clip(0, 1).mean())
+        for place, wanted in scenery_of(case, footage, models).items()
+        if len(wanted) and len(shown)
+    }
 
-    def make() -> dict[int, float]:
-        alike = {}
+
+def scenery_of(case: Case, footage: Footage, models: Grade) -> dict[int, NDArray[np.float32]]:
+    """The places of each subject's pictures: unit vectors (N, D) by reference, N of those that
+    show more than a plain ground and the subject.
+    """
+
+    def make() -> dict[int, NDArray[np.float32]]:
+        found = {}
         for one in wanted_of(case, footage, models):
             some = [cutout for cutout in one.cutouts if cutout.has_scenery]
-            wanted = places([c.picture for c in some], [c.pixels for c in some], models)
-            if len(wanted) and len(shown):
-                alike[one.place] = float((wanted @ shown.T).max(0).clip(0, 1).mean())
-        return alike
+            found[one.place] = places([c.picture for c in some], [c.pixels for c in some], models)
+        return found
 
     return footage.once("scenery", make)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyref.data.clips import thumbs_of
+from anyref.data.footage import USUAL_RATES
 from anyref.errors import PerceptionError
 from anyref.evaluation.benchmark import Case
 from anyref.evaluation.metric import Footage, MetricSpec, Outcome, Skipped
@@ -23,7 +24,7 @@ from anyref.perception.small import Grade
 
 Frames = NDArray[np.uint8]  # (K, Y, X, 3), RGB
 Grading = Literal["small", "large"]
-NOMINAL_FPS = 16.0  # of a video that does not say its own: Wan2.1's
+NOMINAL_FPS = 16.0  # of a video that does not say its own, or nothing to believe: Wan2.1's
 NUM_VIEWS = 8  # sampled frames that are segmented, the slowest part
 MAX_SIDE = 960  # pixels of their longer side
 
@@ -125,8 +126,8 @@ def thumbs(footage: Footage) -> NDArray[np.uint8]:
 
 
 def rate(footage: Footage) -> float:
-    """Frames per second; 16 for a video that does not say."""
-    return footage.fps if footage.fps > 0 else NOMINAL_FPS
+    """Frames per second; 16 for a video that does not say, or that says what none has."""
+    return footage.fps if USUAL_RATES[0] <= footage.fps <= USUAL_RATES[1] else NOMINAL_FPS
 
 
 def rounded(values: Any) -> list[float]:

@@ -30,6 +30,7 @@ USUAL = 90  # percentile of later changes that a jump has to be over
 FLASH_SIDE = 64  # pixels of the longer side of frames in which references are looked for
 FLASH_SCALES = (1.0, 0.71, 0.5, 0.35, 0.25)  # of the largest size that fits the frame
 LATER = 4  # frames after the head that are searched
+STILL = Skipped("the video is a single frame", "undetected")
 SHORT = Skipped("the video has fewer than 3 frames", "undetected")
 VIDEO: frozenset[Need] = frozenset({"video"})
 
@@ -53,6 +54,8 @@ class MotionAmplitude(PixelMetric):
 
     def score(self, case: Case, footage: Footage) -> Outcome:  # noqa: ARG002 - of the contract
         """The value."""
+        if len(footage.frames) < 2:
+            return STILL
         speed = motion_amplitude(thumbs(footage), rate(footage))
         return Score(min(speed, MAX_SPEED), {"widths_per_second": round(speed, 6)})
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anyref.data.looks import MAX_BLUR, blur
+from anyref.data.looks import MAX_BLUR, edge_widths
 from anyref.evaluation.benchmark import Case
 from anyref.evaluation.metric import Footage, MetricSpec, Need, Outcome, Score, Skipped
 from anyref.evaluation.metrics.base import (
@@ -88,8 +88,12 @@ class EdgeBlur(PixelMetric):
     )
 
     def score(self, case: Case, footage: Footage) -> Outcome:  # noqa: ARG002 - of the contract
-        """The value."""
-        return Score(min(MAX_BLUR, blur(_shown(footage))))
+        """The value; a frame without an edge counts as the worst beside others that have some."""
+        widths = edge_widths(_shown(footage))
+        if not any(width is not None for width in widths):
+            return Skipped("no sampled frame has an edge", "undetected")
+        known = [MAX_BLUR if width is None else width for width in widths]
+        return Score(min(MAX_BLUR, float(np.median(known))))
 
 
 class Aesthetics(PixelMetric):

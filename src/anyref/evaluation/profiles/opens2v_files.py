@@ -153,7 +153,8 @@ def write_score_folder(folder: str | Path, table: ScoreTable) -> None:
             for case, score in judged.items()
             if run < len(given := score.details.get("answers", [score.value] * len(JUDGE_FILES)))
         }
-        _write(folder / f"{name}.json", {case: f"{number:g}" for case, number in answers.items()})
+        said = {case: repr(float(n)).removesuffix(".0") for case, n in answers.items()}
+        _write(folder / f"{name}.json", said)
 
 
 def _first_takes(table: ScoreTable, column: str) -> dict[str, Score]:

@@ -1,6 +1,7 @@
 """The arithmetic that suites share: clamp, mean over videos, scale, weighted sum.
 
-A case with several takes counts once: its takes' values are averaged first, as if one video.
+A case with several takes counts once: its takes' values are averaged first, as if one video. In a
+profile that counts `by_video` it weighs as much as it has takes.
 """
 
 # Axes: N cases, M metrics
@@ -79,6 +80,7 @@ class Profile:
         absent: the mean of a metric that no video has; None leaves the totals out that need it.
         missing: "drop" leaves videos without a score out of the means, "worst" counts them as
             the floor (unless the metric does not apply to the case, or cannot run at all).
+        by_video: a mean is over videos, not over cases.
         notes: what a reader must know of the figures.
     """
 
@@ -89,6 +91,7 @@ class Profile:
     total_divisor: float = 1.0
     absent: float | None = None
     missing: Literal["drop", "worst"] = "drop"
+    by_video: bool = False
     notes: tuple[str, ...] = ()
 
     def group_values(self, values: Mapping[str, Value]) -> dict[str, Value | None]:
@@ -116,7 +119,8 @@ class Figure:
     Args:
         value: scaled; None where nothing was measured. scored: cases in the mean that have a
             score. penalised: cases that count as the worst. left_out: cases that should count and
-            do not. inapplicable: cases that give the metric nothing to measure.
+            do not. inapplicable: cases that give the metric nothing to measure. faulty: cases that
+            are at fault themselves, which count nowhere.
         causes: how many videos were skipped, by cause.
     """
 
@@ -126,6 +130,7 @@ class Figure:
     penalised: int = 0
     left_out: int = 0
     inapplicable: int = 0
+    faulty: int = 0
     causes: Mapping[str, int] | None = None
 
 
@@ -146,7 +151,7 @@ class Summary:
 
 
 def summarise(profile: Profile, table: ScoreTable) -> Summary:
-    """The figures of a score table.
+    """The figures of a score table; those that a suite printed are taken as they are.
 
     Raises:
         EvaluationError: where a missing video counts as the worst and there is nothing to count.
@@ -155,19 +160,25 @@ def summarise(profile: Profile, table: ScoreTable) -> Summary:
     values = {f.name: f.value for f in figures if f.value is not None}
     if profile.missing == "worst" and not values:
         raise EvaluationError(
-            f"profile {profile.name!r} has nothing to count: no video was expected or scored"
+            f"profile {profile.name!r} has nothing to count: no metric measures any of the cases"
         )
     return Summary(
         profile=profile.name,
         figures=figures,
         groups=profile.group_values(values),
         total=profile.total(values),
-        notes=(*profile.notes, *_notes(profile, figures)),
+        notes=(*profile.notes, *_notes(profile, figures, table)),
     )
 
 
-def _notes(profile: Profile, figures: tuple[Figure, ...]) -> list[str]:
+def _notes(profile: Profile, figures: tuple[Figure, ...], table: ScoreTable) -> list[str]:
     notes = []
+    if table.printed:
+        notes.append("figures are as the suite printed them; intervals are of its videos' results")
+    if faulty := max((f.faulty for f in figures), default=0):
+        notes.append(f"{faulty} cases are at fault and count nowhere; the report says why")
+    if failed := sum((f.causes or {}).get("failed", 0) for f in figures):
+        notes.append(f"{failed} times a metric failed at a video; the report says why")
     for f in figures:
         if f.penalised:
             notes.append(f"{f.name}: {f.penalised} of {f.scored + f.penalised} count as the worst")
@@ -175,7 +186,7 @@ def _notes(profile: Profile, figures: tuple[Figure, ...]) -> list[str]:
             notes.append(f"{f.name}: {f.left_out} of {f.scored + f.left_out} are left out")
         if f.value is None:
             notes.append(f"{f.name}: not measured")
-        elif not f.scored + f.penalised:
+        elif not f.scored + f.penalised and f.name not in table.printed:
             notes.append(f"{f.name}: no video has it; {profile.absent} was taken for the mean")
     return notes
 
@@ -183,7 +194,9 @@ def _notes(profile: Profile, figures: tuple[Figure, ...]) -> list[str]:
 def _figure(profile: Profile, column: Column, table: ScoreTable) -> Figure:
     rows = _rows(profile, column, table)
     counted = [row for row in rows.values() if row.weight > 0]
-    if counted:
+    if column.name in table.printed:
+        mean: float | None = table.printed[column.name]
+    elif counted:
         mean = sum(row.weight * row.value for row in counted) / sum(row.weight for row in counted)
     elif profile.absent is not None:
         mean = profile.absent
@@ -200,6 +213,7 @@ def _figure(profile: Profile, column: Column, table: ScoreTable) -> Figure:
         penalised=sum(row.state == "penalised" for row in rows.values()),
         left_out=sum(row.state == "left out" for row in rows.values()),
         inapplicable=sum(row.state == "inapplicable" for row in rows.values()),
+        faulty=sum(row.state == "faulty" for row in rows.values()),
         causes=dict(sorted(causes.items())),
     )
 
@@ -210,7 +224,7 @@ class _Row:
 
     value: float
     weight: float
-    state: Literal["scored", "penalised", "left out", "inapplicable"]
+    state: Literal["scored", "penalised", "left out", "inapplicable", "faulty"]
 
 
 def _rows(profile: Profile, column: Column, table: ScoreTable) -> dict[str, _Row]:
@@ -229,7 +243,7 @@ def _row(profile: Profile, column: Column, outcomes: list[Outcome]) -> _Row:
             weight = outcome.details.get(column.weight_by, 1.0) if column.weight_by else 1.0
         else:
             causes.add(outcome.cause)
-            counts = outcome.cause not in ("inapplicable", "unavailable")
+            counts = outcome.cause not in ("inapplicable", "unavailable", "faulty")
             value = column.floor if counts and profile.missing == "worst" else None
             penalised = penalised or value is not None
             weight = 1.0
@@ -238,8 +252,10 @@ def _row(profile: Profile, column: Column, outcomes: list[Outcome]) -> _Row:
             weights.append(float(weight))
     if values:
         share = sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
-        mean_weight = sum(weights) / len(weights)
-        return _Row(share, mean_weight, "penalised" if penalised else "scored")
+        weight = sum(weights) if profile.by_video else sum(weights) / len(weights)
+        return _Row(share, weight, "penalised" if penalised else "scored")
+    if "faulty" in causes:
+        return _Row(0.0, 0.0, "faulty")
     return _Row(0.0, 0.0, "inapplicable" if causes == {"inapplicable"} else "left out")
 
 

@@ -101,6 +101,7 @@ def _profile(
         groups=groups,
         total_weights=weights,
         total_divisor=divisor,
+        by_video=True,
         notes=(
             "consistencies are means over frames, as on one GPU; VBench on several GPUs takes "
             "the mean over videos",

@@ -2,8 +2,9 @@
 
     {"subject_consistency": [0.95, [{"video_path": ".../a fox-0.mp4", "video_results": 0.96}]]}
 
-The first number is the dimension over all videos. Imaging quality is over 1 there and over 100 in
-the videos' own results; in our tables it is over 1 everywhere.
+The first number is the dimension over all videos, and the one that counts; a list of videos may be
+empty. Imaging quality is over 1 there and over 100 in the videos' own results; in our tables it is
+over 1 everywhere.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class VBenchResults:
 
     Args:
         raw: dimensions as VBench prints them; `vbench.scaled` scales them for the totals.
-        table: the videos' scores. faults: what could not be used.
+        table: the videos' scores, and `raw` as what was printed. faults: what could not be used.
     """
 
     raw: Mapping[str, float]
@@ -47,10 +48,12 @@ def read_eval_results(path: str | Path, benchmark: Benchmark | None = None) -> V
     """Read a file, or every result file of a folder; of a repeated dimension the last counts.
 
     Args:
-        benchmark: whose cases the videos are of; without it, a name's last "-N" is its take.
+        benchmark: whose cases the videos are of, by prompt or id; without it, a name's last "-N" is
+            its take.
 
     Raises:
-        EvaluationError: for no file, or one that is not JSON of this form at all.
+        EvaluationError: for no file, or one that is not JSON of this form at all; for videos of
+            which none is the benchmark's.
     """
     path = Path(path)
     files = sorted(path.glob(PATTERN)) if path.is_dir() else [path]
@@ -59,6 +62,7 @@ def read_eval_results(path: str | Path, benchmark: Benchmark | None = None) -> V
     raw: dict[str, float] = {}
     columns: dict[str, dict[Sample, Outcome]] = {}
     faults: list[str] = []
+    any_video = False
     for file in files:
         for dimension, said in _read(file).items():
             known = dimension in SCALES and isinstance(said, list) and len(said) == 2
@@ -66,8 +70,16 @@ def read_eval_results(path: str | Path, benchmark: Benchmark | None = None) -> V
                 faults.append(f"{file.name}: {dimension!r:.60} is not a dimension with results")
                 continue
             raw[dimension] = float(said[0])
+            any_video = any_video or bool(said[1])
             columns[dimension] = _videos(dimension, said[1], benchmark, faults)
-    return VBenchResults(raw, ScoreTable(columns), tuple(faults))
+    if benchmark is not None and any_video and not any(columns.values()):
+        raise EvaluationError(
+            f"{str(path)!r} has results of 0 videos of the benchmark ({faults[0]}); name a "
+            "benchmark with their prompts, such as VBench_full_info.json"
+        )
+    if not raw:
+        raise EvaluationError(f"{str(path)!r} has no dimension of VBench ({'; '.join(faults[:1])})")
+    return VBenchResults(raw, ScoreTable(columns, printed=raw), tuple(faults))
 
 
 def _read(file: Path) -> dict[str, Any]:
