@@ -1,0 +1,1 @@
+"""How fast a model runs here, how much memory it takes, and how far both are from the limit."""
