@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +24,19 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
-from numpy.typing import NDArray
+from lab_videos import (
+    Laboratory,
+    Record,
+    change_per_frame,
+    interval,
+    right_places,
+    run_missing,
+)
 from strength_plot import draw
 
-from anyref import Request, generate, load_pipeline
-from anyref.lab.catalog import Catalog, load_catalog
-from anyref.lab.matching import best_match, make_strip, make_templates
-from anyref.lab.pictures import animation, still
-from anyref.lab.scoring import CYCLE_POSES, IDENTITY_FRAMES, Examiner
-from anyref.lab.world import Clip, World, compose
+from anyref import Request, generate
+from anyref.lab.catalog import load_catalog
 from anyref.media import write_atomically
-from anyref.pipelines.base import AnyRefPipeline
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 MAPS = ("attention", "uniform")
@@ -49,10 +49,7 @@ MEASURES = (
     "change",
     "background",
 )
-DRAWS = 2000
 HERE = Path(__file__).parent
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -80,64 +77,30 @@ def tasks(families: list[str], clips: int) -> Iterator[Task]:
                     yield Task(family, index, how, strength)
 
 
-class Laboratory:
-    """Makes and measures the videos of one model."""
-
-    def __init__(self, family: str, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self.pipe: AnyRefPipeline = load_pipeline(f"tiny-{family}", dtype=torch.float32)
-        self.subjects = {s.key: s for s in catalog.subjects("test")}
-
-    def run(self, task: Task) -> Record:
-        """The record of one task."""
-        count = 3 - task.index % 2
-        world = World(size=96, num_frames=17, num_subjects=count, plain=0.0)
-        clip = compose(random.Random(f"strength/{task.index}"), self.catalog, "test", world)
-        examiner = Examiner(self.catalog, "test", world)
-        candidates = examiner.draw_candidates(random.Random(task.index), clip)
-        chosen = task.index // 2 % count
-        references = list(clip.references)
-        references[chosen] = references[chosen].model_copy(update={"strength": task.strength})
-        how = None if task.strength == 1.0 else task.map
-        request = Request(
-            prompt=clip.prompt, references=tuple(references), seed=task.index, strength_map=how
-        )
-        frames = generate(self.pipe, request).frames
-        scores = examiner.score(frames, clip, candidates)
-        right = [f == a.key for f, a in zip(scores.found, clip.actors, strict=True)]
-        match = [self._match(frames, clip, lane, world) for lane in range(count)]
-        rest = [lane for lane in range(count) if lane != chosen]
-        return {
-            "chosen_identity": float(right[chosen]),
-            "chosen_match": match[chosen],
-            "others_identity": float(np.mean([right[lane] for lane in rest])),
-            "others_match": float(np.mean([match[lane] for lane in rest])),
-            "direction": scores.direction,
-            "change": float(np.abs(np.diff(frames.astype(np.float32), axis=0)).mean()),
-            "background": scores.background,
-        }
-
-    def _match(self, frames: NDArray[np.uint8], clip: Clip, lane: int, world: World) -> float:
-        """Mean template score of a lane's own subject, the best of its views, over five frames."""
-        subject = self.subjects[clip.actors[lane].key]
-        views = [still(subject, world.size, self.catalog.cache)]
-        if subject.animation is not None:
-            cycle = animation(subject, world.size, self.catalog.cache)
-            picks = np.linspace(0, len(cycle), CYCLE_POSES, endpoint=False).astype(int)
-            views += [cycle[i] for i in picks]
-        times = np.linspace(0, len(frames) - 1, IDENTITY_FRAMES).round().astype(int)
-        rows = (lane * world.box, (lane + 1) * world.box)
-        return float(
-            best_match(make_strip(frames[times], world.box, rows), make_templates(views)).score
-        )
-
-
-def interval(values: NDArray[np.float64]) -> list[float]:
-    """Mean and 95 % bootstrap interval over clips."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return [round(float(x), 4) for x in (values.mean(), low, high)]
+def measured(laboratory: Laboratory, task: Task) -> Record:
+    """The record of one task."""
+    clip, examiner, candidates = laboratory.clip("strength", task.index)
+    count = len(clip.actors)
+    chosen = task.index // 2 % count
+    references = list(clip.references)
+    references[chosen] = references[chosen].model_copy(update={"strength": task.strength})
+    how = None if task.strength == 1.0 else task.map
+    request = Request(
+        prompt=clip.prompt, references=tuple(references), seed=task.index, strength_map=how
+    )
+    frames = generate(laboratory.pipe, request).frames
+    scores = examiner.score(frames, clip, candidates)
+    right, match = right_places(scores, clip), laboratory.matches(frames, clip)
+    rest = [lane for lane in range(count) if lane != chosen]
+    return {
+        "chosen_identity": float(right[chosen]),
+        "chosen_match": match[chosen],
+        "others_identity": float(np.mean([right[lane] for lane in rest])),
+        "others_match": float(np.mean([match[lane] for lane in rest])),
+        "direction": scores.direction,
+        "change": change_per_frame(frames),
+        "background": scores.background,
+    }
 
 
 def summarise(records: dict[str, Record], families: list[str], clips: int) -> dict[str, Any]:
@@ -177,21 +140,15 @@ def main() -> None:
     parser.add_argument("--families", default="kaleido,magref")
     options = parser.parse_args()
     families = options.families.split(",")
-    options.work.mkdir(parents=True, exist_ok=True)
     diffusers_logging.disable_progress_bar()
     torch.set_num_threads(1)
-    path = options.work / "records.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    records: dict[str, Record] = dict(json.loads(line) for line in lines)
     catalog = load_catalog()
     laboratories = {family: Laboratory(family, catalog) for family in families}
-    with path.open("a") as file:
-        for task in tasks(families, options.clips):
-            if task.key not in records:
-                records[task.key] = laboratories[task.family].run(task)
-                file.write(json.dumps([task.key, records[task.key]]) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+    records = run_missing(
+        options.work / "records.jsonl",
+        tasks(families, options.clips),
+        lambda task: measured(laboratories[task.family], task),
+    )
     summary = summarise(records, families, options.clips)
     text = json.dumps(summary, indent=1).encode()
     write_atomically(HERE / "strength.json", lambda out: out.write(text))

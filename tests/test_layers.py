@@ -20,6 +20,7 @@ LAYERS = (
     {"lab"},
     {"training"},
     {"evaluation"},
+    {"bench"},
     {"service"},
     {"cli"},
     {"__main__"},

@@ -1,8 +1,7 @@
 """What a user asks for: references, a prompt and a size, as one validated value.
 
-`Reference` is a subject, an object or a place with one or more pictures of it. `Request` is
-everything that determines a video. Both are frozen, refuse unknown fields and go to JSON and back.
-Every rule about sizes lives here too, in `ShapeRules`.
+`Reference` is a thing with pictures, `Request` everything that determines a video, `ShapeRules`
+every rule about sizes. Values are frozen, refuse unknown fields and go to JSON and back.
 """
 
 from __future__ import annotations
@@ -41,6 +40,8 @@ MENTION_PATTERN = re.compile(r"@@|(?<![\w@])@([A-Za-z0-9_][\w-]*)", re.ASCII)
 Kind = Literal["object", "human", "background"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the canvas
 Layout = Literal["columns", "grid", "quarters"] | tuple[Box, ...]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+STEP_CACHE = r"^(none|first-block(:0?\.\d{1,3})?|taylorseer(:([2-9]|10))?)$"
 
 
 def _read_picture_field(value: Any) -> Path | Image.Image:
@@ -264,7 +265,8 @@ class Request(_Value):
             subject disentanglement, 0 to 10; None or 0 runs without. reference_offset,
             reference_size: Kaleido's rotary offset (80 or "video") and picture size
             ("letterbox" or "native"). strength_map: how references of a strength other than 1 act,
-            "attention" (where the video looks at them) or "uniform".
+            "attention" (where the video looks at them) or "uniform". speed, step_cache,
+            guidance_interval (shares of the steps): what may be left out, see pipelines.speed.
 
     Raises:
         RequestError: and its subclasses, for any value that cannot be honoured.
@@ -288,6 +290,9 @@ class Request(_Value):
     reference_offset: Annotated[int, Field(ge=0)] | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
     strength_map: Literal["attention", "uniform"] | None = None
+    speed: Literal["exact", "balanced", "fast", "distilled"] | None = None
+    step_cache: str | None = Field(default=None, pattern=STEP_CACHE)
+    guidance_interval: tuple[Share, Share] | None = None
 
     def __init__(self, /, **data: Any) -> None:
         super().__init__(**data)
@@ -303,6 +308,9 @@ class Request(_Value):
                 f"strength_map {self.strength_map!r} has no effect: every strength is 1; "
                 "give a reference another strength, or leave strength_map out"
             )
+        start, stop = self.guidance_interval or (0.0, 1.0)
+        if start >= stop:
+            raise RequestError(f"guidance_interval {start:g},{stop:g} is empty; write it as 0,0.6")
         resolve_mentions(self.prompt, self.references)
 
     @property

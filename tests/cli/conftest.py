@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -98,7 +99,16 @@ def fakes(monkeypatch):
             "start": lambda: None,
             "stop": lambda: None,
             "shard": lambda pipe: None,
-            "is_main": lambda: True,
+            "is_main": lambda: os.environ.get("RANK", "0") == "0",
+            "announced": lambda: 1,
+            "world_size": lambda: 1,
+            "video_turn": lambda: (0, 1),
+            "from_all": lambda value: [value],
+            "current_layout": lambda: "alone",
+            "parse_layout": lambda text, world: None,
+        },
+        "running": {
+            "prepare": lambda pipe, engine, device: {"attention": "native"},
         },
     }
     import anyref.pipelines

@@ -53,6 +53,13 @@ NINE_PROMPT = " ".join(f"@r{i}" for i in range(9))
         ((*FOX, "--strength", "fox=1", "--strength", "fox=2"), "given twice"),
         ((*FOX, "--strength", "fox=2", "--strength-map", "here"), "strength_map"),
         ((*FOX, "--strength-map", "uniform"), "strength is 1"),
+        ((*FOX, "--speed", "warp"), "speed"),
+        ((*FOX, "--step-cache", "first-block:2"), "step_cache"),
+        ((*FOX, "--guidance-interval", "0.6"), "--guidance-interval 0,0.6"),
+        ((*FOX, "--guidance-interval", "0.6,0.6"), "is empty"),
+        ((*FOX, "--guidance-interval", "0,2"), "guidance_interval"),
+        ((*FOX, "--attention", "magic"), "attention 'magic' is not known"),
+        ((*FOX, "--parallel", "ulysses=2"), "torchrun"),
         (("a @fox", "-r", "fox="), "empty picture path"),
         (("a", "-r", "Fox=fox.png"), "lower-case"),
         ((*FOX, "--out-dir", "videos"), "--batch"),
@@ -94,7 +101,9 @@ def test_a_video_comes_with_its_record_and_the_seconds_of_each_part(anyref, fake
     frames, fps = read_video("videos/out.mp4")
     metadata = read_metadata("videos/out.mp4")
     assert (frames.shape, fps) == ((5, 64, 64, 3), 8.0)
-    assert set(metadata) == {"request", "model", "versions"}
+    assert set(metadata) == {"request", "model", "versions", "engine"}
+    assert metadata["engine"] == {"attention": "native"}
+    assert "attention native" in err
     assert metadata["model"] == {"name": "tiny-magref", "hash": fakes.hash}
     assert metadata["request"]["references"][0]["images"] == [str(home / "fox.png")]
     assert set(metadata["versions"]) == {"anyref", "torch", "diffusers", "transformers"}
@@ -117,6 +126,7 @@ def test_every_option_reaches_the_request(anyref, fakes, home):
         *("--negative", "blur", "--solver", "dpm++", "--shift", "4", "--no-shuffle"),
         *("--layout", "0,0,0.5,1;0.5,0,1,1;0,0,1,1", "--reference-offset", "video"),
         *("--disentangle", "0.5", "--reference-size", "native"),
+        *("--speed", "fast", "--step-cache", "taylorseer:3", "--guidance-interval", "0.1,0.7"),
         *("--device", "cpu", "--dtype", "bfloat16"),
     )
     assert code == 0, err
@@ -131,6 +141,8 @@ def test_every_option_reaches_the_request(anyref, fakes, home):
     assert request.layout == ((0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 1))
     assert (request.shuffle, request.reference_offset) == (False, "video")
     assert (request.reference_size, request.disentangle) == ("native", 0.5)
+    assert (request.speed, request.step_cache) == ("fast", "taylorseer:3")
+    assert request.guidance_interval == (0.1, 0.7)
     assert str(fakes.loaded[0]["dtype"]) == "torch.bfloat16"
     assert fakes.loaded[0]["device"] == "cpu"
 

@@ -6,12 +6,14 @@ import math
 
 import pytest
 import torch
+from diffusers.models.transformers import transformer_wan
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch.nn import functional as F
 
 import tiny
 from anyref import Reference
 from anyref.errors import RequestError
+from anyref.models import attention as attention_module
 from anyref.models.passes import AttentionPass
 from anyref.models.reuse import attending
 from anyref.models.strength import (
@@ -94,14 +96,14 @@ def test_references_of_strength_1_get_no_channel():
 def test_the_map_is_that_of_the_step_before_and_rests_for_the_first_fifth():
     video = StrengthOfVideo(strength_of_counts((2,), (4.0,), "attention"), 6, 5)
     like = torch.zeros(1)
-    first = video.bias("cond", 0.0, like, 0)
+    first = video.bias("cond", 0.0, like)
     assert first.gains is None
     first.acts(0)
     first.mass = torch.tensor([0.5, 0.5, 0.1, 0.2, 0.4, 0.0]).reshape(1, 6, 1, 1)
-    video.learn("cond", first, 1)
-    assert video.bias("cond", 0.1, like, 0).gains is None
-    assert video.bias("uncond", 0.5, like, 0).gains is None
-    gains = video.bias("cond", 0.5, like, 0).gains[0, :, 0] / math.log(4)
+    video.learn("cond", first)
+    assert video.bias("cond", 0.1, like).gains is None
+    assert video.bias("uncond", 0.5, like).gains is None
+    gains = video.bias("cond", 0.5, like).gains[0, :, 0] / math.log(4)
     assert torch.allclose(gains, torch.tensor([0.0, 0.0, 0.25, 0.5, 1.0, 0.0]))
 
 
@@ -160,6 +162,24 @@ def test_what_cannot_act_is_refused():
         block.attn1.set_processor(Foreign())
     with pytest.raises(RequestError, match="had no effect"):
         latents(pipe, 2.0)
+
+
+@pytest.mark.parametrize(("strength", "used"), [(1.0, {"sage"}), (3.0, {"sage", "_native_flash"})])
+def test_wider_heads_go_to_a_kernel_that_takes_them(strength, used, monkeypatch):
+    pipe, seen = tiny.kaleido(), set()
+    stock = attention_module.dispatch_attention_fn
+
+    def dispatch(*heads, backend=None, **options):
+        seen.add(backend)
+        return stock(*heads, **options)
+
+    monkeypatch.setattr(attention_module, "dispatch_attention_fn", dispatch)
+    monkeypatch.setattr(transformer_wan, "dispatch_attention_fn", dispatch)
+    for block in pipe.transformer.blocks:
+        for attention in (block.attn1, block.attn2):
+            attention.processor._attention_backend = "sage"
+    latents(pipe, strength)
+    assert seen == used
 
 
 def test_a_pass_ends_with_its_context_even_after_an_error():

@@ -367,4 +367,15 @@ def test_the_description_names_every_address_and_both_bodies(client):
     create = schema["paths"]["/v1/videos"]["post"]
     assert set(create["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
     assert "422" not in json.dumps(schema)
-    assert len(schema["paths"]) == 10
+    assert len(schema["paths"]) == 13
+
+
+def test_an_ended_video_says_how_long_it_is_kept(settings, queue, worker):
+    service = open_service(replace(settings, times=replace(settings.times, keep=3600.0)))
+    with TestClient(make_app(service)) as client:
+        video = client.post(BASE, json={"prompt": "a fox"}).json()
+        assert video["expires_at"] is None
+        worker.work(queue.claim("worker-1", ["stub"]))
+        done = client.get(f"{BASE}/{video['id']}").json()
+        assert done["expires_at"] - done["completed_at"] == 3600
+    service.queue._engine.dispose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -108,3 +109,38 @@ def test_a_deleted_jobs_files_are_strays(caretaker, queue, store, draft):
     queue.delete(job.id, "ann")
     caretaker.sweep()
     assert caretaker.sweep() == [video_name(job.id, 1)]
+
+
+def test_old_videos_go_when_two_sweeps_found_them_overdue(queue, store, settings, worker, draft):
+    now = [time.time()]
+    times = replace(settings.times, keep=1000.0)
+    caretaker = Caretaker(queue, store, times, wall=lambda: now[0])
+    (old, _), (waiting, _) = queue.submit(draft()), queue.submit(draft())
+    worker.work(queue.claim("worker-1", ["stub"]))
+    name = queue.get(old.id).content
+    assert caretaker.expire() == []
+    now[0] += 5000.0
+    assert caretaker.expire() == []
+    assert caretaker.expire() == [old.id]
+    assert queue.get(old.id) is None
+    assert name not in set(store.names())
+    assert queue.get(waiting.id).state == "queued"
+
+
+def test_a_clock_that_leaps_and_is_set_right_again_removes_nothing(
+    queue, store, settings, worker, draft
+):
+    now = [time.time()]
+    caretaker = Caretaker(queue, store, replace(settings.times, keep=1000.0), wall=lambda: now[0])
+    queue.submit(draft())
+    worker.work(queue.claim("worker-1", ["stub"]))
+    for leap in (1e6, -1e6, 1e6):
+        now[0] += leap
+        assert caretaker.expire() == []
+
+
+def test_without_a_limit_videos_are_kept(queue, store, settings, worker, draft):
+    caretaker = Caretaker(queue, store, settings.times, wall=lambda: 1e12)
+    queue.submit(draft())
+    worker.work(queue.claim("worker-1", ["stub"]))
+    assert caretaker.expire() == caretaker.expire() == []

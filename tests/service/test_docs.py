@@ -44,7 +44,8 @@ def test_every_example_works_and_ends_with_a_video(folder):
         ["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    first, status, events, _, named, unnamed, inline, validation, rest = done.stdout.split("----")
+    parts = done.stdout.split("----")
+    first, status, events, _, named, unnamed, inline, validation, layout, rest = parts
     assert json.loads(first)["seed"] == 3
     assert json.loads(status)["status"] in ("queued", "in_progress")
     assert "event: preview" in events
@@ -57,5 +58,6 @@ def test_every_example_works_and_ends_with_a_video(folder):
     assert len(json.loads(unnamed)["references"]) == 2
     assert json.loads(inline)["model"] == "tiny-kaleido"
     assert "try 96" in json.loads(validation)["error"]["message"]
+    assert json.loads(layout)["pictures"][0]["box"]
     assert '"deleted":true' in rest
     assert '"error"' not in rest.replace('"error":null', "").partition('"openapi"')[0]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from anyref.cli import progress
+from anyref.cli.bench import bench
 from anyref.cli.convert import convert
 from anyref.cli.data import app as data
 from anyref.cli.evaluate import app as evaluate
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (generate, replay, models, convert, train, serve):
+for command in (generate, replay, models, convert, train, serve, bench):
     app.command()(command)
 for group in (data, evaluate, lab):
     app.add_typer(group)

@@ -10,7 +10,9 @@ import typer
 
 from anyref.batch import Format, with_absolute_pictures
 from anyref.cli import listing, options, production
+from anyref.cli.holding import Holding
 from anyref.errors import RequestError
+from anyref.pipelines.engine import AUTO, Engine
 from anyref.request import Request
 
 
@@ -36,12 +38,20 @@ def generate(
     reference_offset: options.OffsetText = None,
     reference_size: options.ReferenceSize = None,
     strength_map: options.StrengthMapText = None,
+    speed: options.Speed = None,
+    step_cache: options.StepCacheText = None,
+    guidance_interval: options.GuidanceInterval = None,
     batch: options.Batch = None,
     out_dir: options.OutDir = None,
     list_format: options.FormatText = "auto",
     save_conditioning: options.SaveConditioning = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    attention: options.Attention = None,
+    compile_blocks: options.Compile = False,
+    parallel: options.Parallel = None,
+    memory: options.Memory = None,
+    transformer: options.Transformer = None,
 ) -> None:
     """Make a video of your references from a prompt, or one for every entry of a list."""
     fields = options.request_fields(
@@ -59,9 +69,20 @@ def generate(
         disentangle=disentangle,
         reference_size=reference_size,
         strength_map=strength_map,
+        interval=guidance_interval,
+        speed=speed,
+        step_cache=step_cache,
     )
     options.check_dtype(dtype)
-    run = production.Run(model, dtype, device, save_conditioning, options.parse_loras(lora or ()))
+    run = production.Run(
+        model,
+        dtype,
+        device,
+        save_conditioning,
+        options.parse_loras(lora or ()),
+        Engine(attention or AUTO, compile_blocks, parallel),
+        Holding(memory, None if transformer is None else str(transformer.resolve())),
+    )
     if batch is None:
         _refuse_list_options(prompt, out_dir, list_format)
         request = _request(prompt or "", reference or (), text or (), strength or (), fields)

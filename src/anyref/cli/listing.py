@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,16 +37,35 @@ def run_list(
     items = read_batch(path, list_format, fields)
     named = (item.request.model for item in items if item.request and item.request.model)
     model = run.model or next(named, production.DEFAULT_MODEL)
-    studio = production.Studio.open(replace(run, model=model))
+    engine = replace(run.engine, videos=len(items))
+    studio = production.Studio.open(replace(run, model=model, engine=engine))
     for folder in filter(None, (out_dir, run.save_conditioning)):
         check_writable(folder / "video.mp4")
     # all decided before the first video, so that every process decides alike
     planned = [(item, _plan(item, studio, model, out_dir)) for item in items]
-    outcomes = [
-        outcome or _make(item, studio, out_dir, run.save_conditioning) for item, outcome in planned
-    ]
+    missing = [item for item, outcome in planned if outcome is None]
+    made = _make_all(missing, studio, out_dir, run.save_conditioning)
+    outcomes = [outcome or made[item.key] for item, outcome in planned]
     _print_table(outcomes)
     return any(outcome.status == "failed" for outcome in outcomes)
+
+
+def _make_all(
+    items: list[BatchItem],
+    studio: production.Studio,
+    out_dir: Path,
+    save_conditioning: Path | None,
+) -> dict[str, Outcome]:
+    """What became of every entry by key; groups of processes take them in turn."""
+    if not items:
+        return {}
+    from anyref.pipelines import parallel
+
+    if parallel.announced() > 1:
+        studio.load()  # who makes which is known then
+    turn, count = parallel.video_turn()
+    own = {item.key: _make(item, studio, out_dir, save_conditioning) for item in items[turn::count]}
+    return {key: outcome for part in parallel.from_all(own) for key, outcome in part.items()}
 
 
 def _plan(item: BatchItem, studio: production.Studio, model: str, out_dir: Path) -> Outcome | None:
@@ -77,6 +95,8 @@ def _check_model(request: Request, model: str) -> None:
 def _make(
     item: BatchItem, studio: production.Studio, out_dir: Path, save_conditioning: Path | None
 ) -> Outcome:
+    from anyref.pipelines import parallel
+
     assert item.request is not None  # planned
     pictures = save_conditioning / item.key if save_conditioning else None
     progress.line(f"{item.key}:", error=True)
@@ -85,7 +105,7 @@ def _make(
     except AnyRefError as error:
         return _failed(item, str(error))
     except Exception as error:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if parallel.world_size() > 1:
             raise  # the other processes are waiting in a collective and cannot go on
         return _failed(item, f"{type(error).__name__}: {error}")
     return Outcome(item.key, "made", production.summary(seconds))

@@ -86,6 +86,51 @@ OffsetText = Annotated[
 ReferenceSize = Annotated[
     str | None, typer.Option(metavar="letterbox|native", help="Kaleido: size of the references.")
 ]
+Speed = Annotated[
+    str | None,
+    typer.Option(
+        metavar="exact|balanced|fast|distilled",
+        help="What may be left out for speed; distilled is 4 steps, for few-step weights or LoRA.",
+    ),
+]
+StepCacheText = Annotated[
+    str | None,
+    typer.Option(
+        "--step-cache",
+        metavar="none|first-block[:THRESHOLD]|taylorseer[:INTERVAL]",
+        help="Steps that reuse what earlier ones computed.",
+    ),
+]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(metavar="START,STOP", help="Shares of the steps between which guidance acts."),
+]
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|native|flash|flash3|cudnn|sage|...",
+        help="Attention kernel; auto, if absent, is the best exact one; sage is not exact.",
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|24GB|12GB|8GB|...",
+        help="Hold the model in so much of the device's memory; predicts peak and time first.",
+    ),
+]
+Transformer = Annotated[
+    Path | None,
+    typer.Option(help="Weights in place of the model's: safetensors (also fp8, int8) or GGUF."),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the transformer's blocks.")]
+Parallel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ulysses=N,ring=N,cfg=2,videos=N,weights",
+        help="Under torchrun: how the processes share the work.",
+    ),
+]
 Batch = Annotated[Path | None, typer.Option(help="A list of requests to make with one model.")]
 OutDir = Annotated[Path | None, typer.Option(help="With --batch: the folder for the videos.")]
 FormatText = Annotated[
@@ -220,8 +265,25 @@ def parse_offset(text: str) -> int | str:
     return int(text)
 
 
+def parse_interval(text: str) -> tuple[float, float]:
+    """Two shares of the steps, `0,0.6`; raises RequestError."""
+    try:
+        start, stop = (float(number) for number in text.split(","))
+    except ValueError as error:
+        raise RequestError(
+            f"guidance interval {text!r} is not START,STOP; write --guidance-interval 0,0.6"
+        ) from error
+    return start, stop
+
+
 def request_fields(
-    *, size: str | None, layout: str | None, offset: str | None, no_shuffle: bool, **plain: Any
+    *,
+    size: str | None,
+    layout: str | None,
+    offset: str | None,
+    no_shuffle: bool,
+    interval: str | None = None,
+    **plain: Any,
 ) -> dict[str, Any]:
     """Fields of `Request` for the options that were given.
 
@@ -229,7 +291,7 @@ def request_fields(
         plain: options whose value is the field's own.
 
     Raises:
-        RequestError: for a size, layout or offset that cannot be read.
+        RequestError: for a size, layout, offset or interval that cannot be read.
     """
     fields = {name: value for name, value in plain.items() if value is not None}
     if size is not None:
@@ -238,6 +300,8 @@ def request_fields(
         fields["layout"] = parse_layout(layout)
     if offset is not None:
         fields["reference_offset"] = parse_offset(offset)
+    if interval is not None:
+        fields["guidance_interval"] = parse_interval(interval)
     if no_shuffle:
         fields["shuffle"] = False
     return fields

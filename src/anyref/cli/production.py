@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyref.cli import progress
+from anyref.cli.holding import WHOLE, Asked, Holding
 from anyref.errors import MediaError, ModelError
 from anyref.lora import Lora
 from anyref.media import (
@@ -31,6 +32,7 @@ from anyref.media import (
     save_picture,
     write_atomically,
 )
+from anyref.pipelines.engine import AS_IT_IS, Engine
 from anyref.request import Request
 
 if TYPE_CHECKING:
@@ -112,6 +114,8 @@ class Run:
     device: str | None = None
     save_conditioning: Path | None = None
     loras: tuple[LoraText, ...] = ()
+    engine: Engine = AS_IT_IS
+    holding: Holding = WHOLE
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ class Studio:
 
     Args:
         dtype: of the weights, as stored when None. device: where to run; a GPU if None and any.
-        loras: adapters on it, each a path and a strength.
+        loras: adapters on it, each a path and a strength. engine: kernels and processes.
+        holding: where its weights are. asked: every request that was checked.
     """
 
     info: ModelInfo
@@ -128,6 +133,9 @@ class Studio:
     dtype: str | None = None
     device: str | None = None
     loras: tuple[LoraText, ...] = ()
+    engine: Engine = AS_IT_IS
+    holding: Holding = WHOLE
+    asked: list[Asked] = field(default_factory=list, compare=False)
 
     @classmethod
     def open(cls, run: Run) -> Studio:
@@ -138,13 +146,16 @@ class Studio:
         info = describe_model(model)
         loras = tuple((str(Lora(Path(path)).file.resolve()), scale) for path, scale in run.loras)
         name = model if model in SHIPPED else str(Path(model).resolve())
-        return cls(info, name, run.dtype, run.device, loras)
+        run.engine.check()
+        run.holding.check()
+        return cls(info, name, run.dtype, run.device, loras, run.engine, run.holding)
 
     def check(self, request: Request) -> None:
         """Raise SizeError or RequestError when this model cannot make the request."""
         from anyref.pipelines.generation import check_request
 
-        check_request(self.info, request)
+        shape = check_request(self.info, request)
+        self.asked.append(Asked.of(request, shape, self.info.defaults))
         if self.device is not None:
             _check_device(self.device)
 
@@ -154,6 +165,7 @@ class Studio:
         from anyref.pipelines.loading import model_hash
 
         record: dict[str, Any] = {"name": self.model, "hash": model_hash(self.info.folder)}
+        record |= self.holding.record
         if self.dtype is not None:
             record["dtype"] = self.dtype
         if self.loras:
@@ -163,12 +175,21 @@ class Studio:
             ]
         return record
 
-    @cached_property
+    @property
     def pipe(self) -> Any:
-        """The loaded pipeline, split over all processes under torchrun."""
+        """The loaded pipeline, shared by the processes under torchrun."""
+        return self._loaded[0]
+
+    def load(self) -> None:
+        """Read the weights now, not at the first video."""
+        self._loaded  # noqa: B018 - loads
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, dict[str, Any]]:
+        """The pipeline, and the kernels it runs by."""
         import torch
 
-        from anyref.pipelines import parallel
+        from anyref.pipelines import parallel, running
         from anyref.pipelines.loading import load_pipeline
 
         _quiet_libraries()
@@ -177,9 +198,14 @@ class Studio:
         device = self.device or (f"cuda:{rank}" if torch.cuda.is_available() else "cpu")
         dtype = None if self.dtype is None else getattr(torch, self.dtype)
         loras = [Lora(Path(path), scale) for path, scale in self.loras]
-        pipe = load_pipeline(self.model, dtype=dtype, device=device, loras=loras)
-        parallel.shard(pipe)
-        return pipe
+        first = "cpu" if self.engine.shards_weights else device
+        held = self.holding.arguments(self.model, self.asked, device, dtype)
+        pipe = load_pipeline(self.model, dtype=dtype, device=first, loras=loras, **held)
+        used = running.prepare(pipe, self.engine, torch.device(device))
+        if "memory" in held:
+            used["memory"] = held["memory"].name
+        progress.line(", ".join(f"{what} {name}" for what, name in used.items()), error=True)
+        return pipe, used
 
     def record(self, request: Request) -> dict[str, Any]:
         """What determines the video's bytes: request, model and versions."""
@@ -208,17 +234,19 @@ class Studio:
         Raises:
             AnyRefError: what loading, generation or writing raise.
         """
+        from anyref.pipelines import parallel
         from anyref.pipelines.generation import generate
 
         seconds: dict[str, float] = {}
         pictures = picture_hashes(request)
         record = self.record(request)
         with progress.reporting() as reporter:
-            if "pipe" not in self.__dict__:
+            if "_loaded" not in self.__dict__:
                 reporter.stage("load")
                 start = time.perf_counter()
-                self.pipe  # noqa: B018 - loads
+                self.load()
                 seconds["load"] = time.perf_counter() - start
+            record["engine"] = self._loaded[1]
             with _writing(video, self.info.defaults["fps"], record) as on_frames:
                 result = generate(
                     self.pipe,
@@ -228,14 +256,15 @@ class Studio:
                     on_frames=on_frames,
                 )
                 seconds.update(result.timings)
-                if progress.prints():
+                if parallel.is_main():
                     reporter.stage("write")
                 start = time.perf_counter()
-            if progress.prints():
+            if parallel.is_main():
                 if save_conditioning is not None:
                     _save_conditioning(save_conditioning, result)
                 seconds["write"] = time.perf_counter() - start
-                _write_sidecar(video, {**record, "pictures": pictures, "timings": seconds})
+                beside = {"pictures": pictures, "processes": str(parallel.current_layout())}
+                _write_sidecar(video, {**record, **beside, "timings": seconds})
         return seconds
 
 
@@ -243,8 +272,10 @@ class Studio:
 def _writing(
     video: Path, fps: float, record: dict[str, Any]
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write frames beside their making, in a thread; other processes than the first write none."""
-    if not progress.prints():
+    """Write frames beside their making, in a thread; one process of a video writes them."""
+    from anyref.pipelines import parallel
+
+    if not parallel.is_main():
         yield lambda _: None
         return
     with (

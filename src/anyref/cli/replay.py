@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from anyref.cli import options, production, progress
+from anyref.cli import holding, options, production, progress
 from anyref.errors import MediaError, RequestError
 from anyref.media import read_metadata
+from anyref.pipelines.engine import AUTO, Engine
 from anyref.request import Request
 
 
@@ -21,6 +22,7 @@ def replay(
     model: options.Model = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    attention: options.Attention = None,
 ) -> None:
     """Make a video again and say whether the bytes are the same."""
     options.check_dtype(dtype)
@@ -36,6 +38,8 @@ def replay(
         dtype or (recorded or {}).get("dtype"),
         device,
         loras=_loras_of(recorded or {}),
+        engine=_engine_of(record.get("engine"), attention),
+        holding=holding.recorded(record),
     )
     _warn_about_pictures(request, original)
     studio = production.make_one(request, again, run)
@@ -75,6 +79,11 @@ def _loras_of(recorded: Mapping[str, Any]) -> tuple[production.LoraText, ...]:
         return tuple((str(lora["path"]), float(lora["scale"])) for lora in loras)
     except (TypeError, KeyError, ValueError) as error:
         raise RequestError(f"the record's LoRAs {loras!r} cannot be read") from error
+
+
+def _engine_of(recorded: Any, attention: str | None) -> Engine:
+    known = recorded if isinstance(recorded, dict) else {}
+    return Engine(attention or str(known.get("attention", AUTO)), known.get("compile") is True)
 
 
 def _warn(text: str) -> None:

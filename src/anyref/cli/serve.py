@@ -11,6 +11,7 @@ from anyref.cli import progress
 from anyref.errors import AnyRefError
 
 DEFAULT_MODELS = ("tiny-magref", "tiny-kaleido")
+DAY_SECONDS = 86_400
 NEEDS = ("fastapi", "uvicorn", "sqlalchemy", "multipart", "prometheus_client")
 
 Host = Annotated[str, typer.Option(help="Address to listen on; others than loopback need keys.")]
@@ -35,6 +36,10 @@ Keys = Annotated[
     Path | None, typer.Option(metavar="FILE", help="API keys, one `name key` per line.")
 ]
 ClientJobs = Annotated[int, typer.Option(min=1, help="Waiting and running videos per client.")]
+KeepDays = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Videos are removed so many days after their end; else kept."),
+]
 NoWorkers = Annotated[bool, typer.Option("--no-workers", help="Only the front door.")]
 WorkersOnly = Annotated[
     bool, typer.Option("--workers-only", help="Only workers, for a queue that others fill.")
@@ -52,6 +57,7 @@ def serve(
     dtype: Dtype = None,
     keys: Keys = None,
     client_jobs: ClientJobs = 50,
+    keep_days: KeepDays = None,
     no_workers: NoWorkers = False,
     workers_only: WorkersOnly = False,
 ) -> None:
@@ -64,6 +70,7 @@ def serve(
         Limits,
         ServiceError,
         Settings,
+        Times,
         check_exposure,
         default_database,
     )
@@ -79,6 +86,7 @@ def serve(
         keys=read_keys(keys) if keys is not None else {},
         hosts=(*LOOPBACK_NAMES, host),
         limits=Limits(client_jobs=client_jobs),
+        times=Times(keep=None if keep_days is None else keep_days * DAY_SECONDS),
     )
     workers = f"{len(settings.devices)} on {', '.join(settings.devices) or 'no device'}"
     if workers_only:

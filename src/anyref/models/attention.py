@@ -12,13 +12,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import (
+    _templated_context_parallel_attention,
+    dispatch_attention_fn,
+)
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor
 
 from anyref.models import cpu_kernels
 from anyref.models.passes import AttentionPass, CurrentPass, Pair, running
 
+FIXED_WIDTHS = ("_flash_3", "_native_cudnn", "sage")  # kernels for heads of some widths only
 TEXT_TOKENS = 512  # with an image branch, the last tokens of the context (transformer_wan.py)
 
 
@@ -42,9 +46,42 @@ class _Processor(WanAttnProcessor):
                 return cpu_kernels.attention(*heads, scale)
             if cpu_kernels.splits_by_heads(config):
                 return cpu_kernels.split_attention(*heads, scale, config)
-        return dispatch_attention_fn(
-            *heads, scale=scale, backend=self._attention_backend, parallel_config=config
-        )
+        if _goes_round(config, heads[0].device):
+            return _ring_on_cpu(*heads, scale, config)
+        backend = self._attention_backend
+        if heads[0].shape[3] ** -0.5 != scale and backend in FIXED_WIDTHS:
+            backend = "_native_flash"  # heads widened by a strength's channels
+        return dispatch_attention_fn(*heads, scale=scale, backend=backend, parallel_config=config)
+
+
+def _goes_round(config: Any, device: torch.device) -> bool:
+    """True for ring attention on a CPU, whose stock kernel lacks what a ring needs."""
+    on_cpu = device.type == "cpu" and config is not None
+    return on_cpu and config.context_parallel_config.ring_degree > 1
+
+
+def _ring_on_cpu(query: Tensor, key: Tensor, value: Tensor, scale: float, config: Any) -> Tensor:
+    return _templated_context_parallel_attention(
+        query,
+        key,
+        value,
+        scale=scale,
+        forward_op=_with_log_sum_exp,
+        backward_op=None,
+        _parallel_config=config,
+    )
+
+
+def _with_log_sum_exp(
+    _context: Any, query: Tensor, key: Tensor, value: Tensor, *options: Any, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """Attention (B, N, H, D) and the logarithm of its weights' sums (B, N, H).
+
+    Arguments as diffusers gives them: mask, dropout, causal and scale come first.
+    """
+    heads = (x.transpose(1, 2) for x in (query, key, value))
+    out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*heads, scale=options[3])
+    return out.transpose(1, 2), sums.transpose(1, 2)
 
 
 class SelfAttention(_Processor):
@@ -66,7 +103,9 @@ class SelfAttention(_Processor):
             step, known = shared.first
             if step == run.step:
                 return known
-        if run is None or not (biased or run.kernels):
+        special = biased or (run is not None and run.kernels)
+        special = special or _goes_round(self._parallel_config, hidden_states.device)
+        if run is None or not special:
             out = compute(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         else:
             out = self._computed(run, attn, hidden_states, rotary_emb, biased)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anyref.errors import RequestError
-from anyref.models.sequence import sequence_place
+from anyref.models.sequence import SequencePlace, sequence_place
 
 _INSTALLED = "_anyref_disentanglement"
 
@@ -136,7 +136,9 @@ def stack_subjects(
 
 
 @contextmanager
-def disentangled(transformer: Any, subjects: SubjectRegions) -> Iterator[None]:
+def disentangled(
+    transformer: Any, subjects: SubjectRegions, num_tokens: int | None = None
+) -> Iterator[None]:
     """Passes of `transformer` inside this context add each subject's words to its region.
 
     A backward pass, and the passes that gradient checkpointing repeats in it, may come after the
@@ -145,6 +147,7 @@ def disentangled(transformer: Any, subjects: SubjectRegions) -> Iterator[None]:
     Args:
         transformer: `WanTransformer3DModel`, or a module with its `rope`, `blocks` (each with
             `norm2` and `attn2`) and, for `subjects.text`, `condition_embedder.text_embedder`.
+        num_tokens: of the sequence over all processes; needed where it does not divide over them.
 
     Raises:
         RequestError: when compiled code did not see the regions, see `prepare`.
@@ -152,7 +155,8 @@ def disentangled(transformer: Any, subjects: SubjectRegions) -> Iterator[None]:
     prepare(transformer)
     entry: _Entry = vars(transformer)[_INSTALLED]
     embed = None if subjects.text is None else transformer.condition_embedder.text_embedder
-    entry.pending, entry.seen = (subjects, embed, sequence_place(transformer)[0]), False
+    entry.pending = (subjects, embed, sequence_place(transformer), num_tokens)
+    entry.seen = False
     try:
         yield
     finally:
@@ -187,27 +191,29 @@ class _Carried:
 
     Args:
         words: (B, L, D) embedded text in place of the context's, if any.
-        rank: which part of the sequence this process holds.
+        place: which part of the sequence this process holds. num_tokens: of the whole sequence.
     """
 
     subjects: SubjectRegions
     words: Tensor | None
-    rank: int
+    place: SequencePlace
+    num_tokens: int | None
 
 
 class _Entry:
     """The hook of the rotary embedding, where regions enter a pass."""
 
     def __init__(self) -> None:
-        self.pending: tuple[SubjectRegions, Any, int] | None = None
+        self.pending: tuple[SubjectRegions, Any, SequencePlace, int | None] | None = None
         self.seen = False
 
     def carry(self, _: nn.Module, __: Any, rotary: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.pending is None:
             return rotary
-        subjects, embed, rank = self.pending
+        subjects, embed, place, num_tokens = self.pending
         self.seen = True
-        return (*rotary, _Carried(subjects, None if embed is None else embed(subjects.text), rank))
+        words = None if embed is None else embed(subjects.text)
+        return (*rotary, _Carried(subjects, words, place, num_tokens))
 
 
 class _Injection:
@@ -242,8 +248,9 @@ class _Injection:
         if self.carried is None or self.text is None:
             return None
         added = _added(self.attention, self.carried.subjects, self.text)  # (B, N0, D)
-        first = self.carried.rank * args[0].shape[1]
-        self.added = added[:, first : first + args[0].shape[1]]
+        count, place = args[0].shape[1], self.carried.place
+        first = place.first(self.carried.num_tokens or count * place.count)
+        self.added = added[:, first : first + count]
         if self.carried.subjects.how.where == "after":
             return None
         return (_onto_first_frame(args[0], self.added),)

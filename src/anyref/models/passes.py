@@ -34,7 +34,8 @@ class Memory:
 
     def forget(self, branch: str) -> None:
         """Drop what was kept of a branch's text."""
-        self.pairs = {key: pair for key, pair in self.pairs.items() if key[0] != branch}
+        for key in [key for key in list(self.pairs) if key[0] == branch]:  # others may be added
+            del self.pairs[key]
 
 
 @dataclass(eq=False)

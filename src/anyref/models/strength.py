@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
 from anyref.errors import RequestError
+from anyref.models.sequence import WHOLE, SequencePlace
 
 StrengthMap = Literal["attention", "uniform"]
 DEFAULT_MAP: StrengthMap = "attention"
@@ -138,7 +138,7 @@ class KeyBias:
         keys: (1, N, K), ones on a reference's tokens.
         gains: (B or 1, N, K) logits that each query adds; None adds nothing.
         reads: number of the block whose attention to the references is read, if any.
-        rank: which part of the sequence this process holds.
+        place: which part of the sequence this process holds.
         mass: (B, n, H, K) what was read.
         seen: attention has been given the bias.
     """
@@ -146,7 +146,7 @@ class KeyBias:
     keys: Tensor
     gains: Tensor | None
     reads: int | None
-    rank: int = 0
+    place: SequencePlace = WHOLE
     mass: Tensor | None = None
     seen: bool = False
 
@@ -159,8 +159,8 @@ class KeyBias:
         self, query: Tensor, key: Tensor, value: Tensor, block: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, n, H, D) with the channels of the bias."""
-        keys = self._own(self.keys, query.shape[1])
-        gains = None if self.gains is None else self._own(self.gains, query.shape[1])
+        keys = self.place.own(self.keys)
+        gains = None if self.gains is None else self.place.own(self.gains)
         scale = math.sqrt(query.shape[3])
         return (
             _joined(query, None if gains is None else gains * scale, keys.shape[2]),
@@ -173,9 +173,6 @@ class KeyBias:
         if block == self.reads:
             self.mass = attended[..., width : width + self.keys.shape[2]]
         return attended[..., :width]
-
-    def _own(self, x: Tensor, count: int) -> Tensor:
-        return x[:, self.rank * count : (self.rank + 1) * count]
 
 
 def _joined(x: Tensor, channels: Tensor | None, count: int) -> Tensor:
@@ -197,8 +194,11 @@ class StrengthOfVideo:
         self.logits = torch.tensor([math.log(g) if g > 0 else HIDDEN for g in strength.gains])
         self.block = round(strength.depth * (num_blocks - 1))
         self.maps: dict[str, Tensor] = {}  # (B, N, K) by branch
+        self.seen = False  # attention has been given a bias
 
-    def bias(self, branch: str, progress: float, like: Tensor, rank: int) -> KeyBias:
+    def bias(
+        self, branch: str, progress: float, like: Tensor, place: SequencePlace = WHOLE
+    ) -> KeyBias:
         """The bias of one pass.
 
         Args:
@@ -215,27 +215,24 @@ class StrengthOfVideo:
             keys=self.keys.to(like.device),
             gains=None if gains is None else gains.to(like.device),
             reads=self.block if self.strength.map == "attention" else None,
-            rank=rank,
+            place=place,
         )
 
-    def learn(self, branch: str, bias: KeyBias, world: int) -> None:
-        """Keep the map that a pass has read.
+    def learn(self, branch: str, bias: KeyBias) -> None:
+        """Keep the map that a pass has read; a pass that a step cache skipped has read none.
 
         Raises:
             RequestError: when no block was given the bias, so that it had no effect.
         """
-        if not bias.seen:
+        self.seen = self.seen or bias.seen
+        if not self.seen:
             raise RequestError(
                 "reference strength had no effect: the transformer is compiled, or its attention "
                 "processors are not Wan's own; load the model anew or leave strength out"
             )
         if bias.mass is None:
             return
-        mass = _without_bias(bias)  # (B, n, K)
-        if world > 1:
-            parts = [torch.empty_like(mass) for _ in range(world)]
-            dist.all_gather(parts, mass.contiguous())
-            mass = torch.cat(parts, dim=1)
+        mass = bias.place.whole(_without_bias(bias), bias.keys.shape[1])  # (B, N, K)
         others = mass.masked_fill(bias.keys.to(mass.device) > 0, 0.0)
         others[:, : self.strength.leading] = 0.0
         peak = others.amax(dim=1, keepdim=True).clamp(min=1e-12)
@@ -251,7 +248,7 @@ def _without_bias(bias: KeyBias) -> Tensor:
     assert bias.mass is not None
     mass = bias.mass.float()
     if bias.gains is not None:
-        logits = bias._own(bias.gains, mass.shape[1])[:, :, None].clamp(min=-30.0)  # (B, n, 1, K)
+        logits = bias.place.own(bias.gains)[:, :, None].clamp(min=-30.0)  # (B, n, 1, K)
         plain = mass * torch.exp(-logits)
         rest = (1.0 - mass.sum(-1, keepdim=True)).clamp(min=0.0)
         mass = plain / (rest + plain.sum(-1, keepdim=True)).clamp(min=1e-12)

@@ -12,7 +12,6 @@ T frames, Y X pixels.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,9 +37,11 @@ from anyref.pipelines import parallel
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.decoding import decoded_chunks, without_lead
 from anyref.pipelines.encodings import Encodings
+from anyref.pipelines.lengths import count_tokens, counted_at, shapes_that_fit
 from anyref.pipelines.prompts import PromptEncoding, subject_tokens
 from anyref.pipelines.sampling import StepCallback, denoise
 from anyref.pipelines.solvers import make_scheduler, set_official_timesteps
+from anyref.pipelines.speed import WHOLE_VIDEO, Interval, paced
 from anyref.request import PixelShape, Reference, Request, ShapeRules, check_references
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
@@ -186,6 +187,8 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         attention_kwargs: dict[str, Any] | None = None,
         max_sequence_length: int | None = None,
         on_frames: Callable[[np.ndarray], None] | None = None,
+        step_cache: str | None = None,
+        guidance_interval: Interval = WHOLE_VIDEO,
         **options: Any,
     ) -> WanPipelineOutput | tuple[Any]:
         """Make a video; absent arguments take the defaults of the pipeline's configuration.
@@ -202,6 +205,7 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
             callback_on_step_end: a function `f(pipeline, step, timestep, tensors) -> dict`.
             on_frames: called with uint8 (B, t, Y, X, 3), lead frames cut, as they are decoded;
                 none are returned then.
+            step_cache, guidance_interval: what may be left out, see `pipelines.speed`.
             options: the family's own, see `condition` of the class.
 
         Returns:
@@ -210,7 +214,7 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             RequestError: or a subclass, naming the value, the limit and the remedy.
         """
-        values = as_references(references)
+        values, pace = as_references(references), paced(step_cache, guidance_interval)
         shape = self._shape(num_frames, height, width)
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
         steps = (
@@ -220,14 +224,13 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         callback = self._step_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         embeds = (prompt_embeds, negative_prompt_embeds)
         with self._stage("encode"):
-            text = self._encode_text(
+            text = self._shared_text(
                 prompt, values, negative_prompt, guidance > 1.0, embeds, max_sequence_length
             )
             noise = self._noise(text[0].shape[0], shape, generator, latents)
             conditioning = self._shared_conditioning(values, shape, generator, len(noise), options)
             conditioning = self._with_subjects(conditioning, prompt, values, text[0])
-        tokens = self._count_tokens(noise, conditioning)
-        parallel.check_divisible(self.transformer, tokens)
+        tokens = self._fitted_tokens(shape, conditioning)
         set_official_timesteps(self.scheduler, steps, noise.device)
         with self._stage("steps"), self.progress_bar(total=steps) as progress:
             latents = denoise(
@@ -240,6 +243,8 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
                 attention_kwargs=attention_kwargs,
                 callback=self._after_step(progress, callback),
                 kernels=self.cpu_kernels and cpu_kernels.pays(tokens, self._width),
+                pace=pace,
+                sharing=parallel.guidance_place(),
             )
         frames = latents
         if output_type != "latent":
@@ -264,6 +269,14 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         )
         self.rules.check(shape)
         return shape
+
+    def _shared_text(self, *request: Any) -> tuple[Tensor, Tensor | None]:
+        made = parallel.from_main(
+            lambda: [None if x is None else x.cpu() for x in self._encode_text(*request)]
+        )
+        positive, negative = (None if x is None else x.to(self._execution_device) for x in made)
+        assert positive is not None
+        return positive, negative
 
     def _shared_conditioning(
         self,
@@ -313,10 +326,15 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         config = self.transformer.config
         return int(config.num_attention_heads * config.attention_head_dim)
 
-    def _count_tokens(self, noise: Tensor, conditioning: Conditioning) -> int:
+    def _fitted_tokens(self, shape: PixelShape, conditioning: Conditioning) -> int:
+        """Tokens of the sequence, which the transformer is made ready for."""
         references = conditioning.transformer_kwargs.get("reference_hidden_states", [])
-        cells = sum(math.prod(x.shape[2:]) for x in (noise, *references))
-        return cells // math.prod(self.rules.patch)
+        rules, tokens = self.rules, count_tokens(self.rules, shape, references)
+        count = counted_at(rules, shape, references)
+        parallel.fit_sequence(
+            self.transformer, tokens, lambda parts: shapes_that_fit(rules, shape, count, parts)
+        )
+        return tokens
 
     def _noise(
         self,

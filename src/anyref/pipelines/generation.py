@@ -15,6 +15,7 @@ from anyref.errors import ModelError, RequestError
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.loading import ModelInfo
 from anyref.pipelines.solvers import solver_of
+from anyref.pipelines.speed import WHOLE_VIDEO, paced, with_preset
 from anyref.request import PixelShape, Request, ShapeRules
 
 NEEDED = {"text_encoder": "text encoder", "tokenizer": "tokenizer", "vae": "VAE"}
@@ -63,6 +64,7 @@ def generate(
     Raises:
         RequestError: or a subclass, before any slow work.
     """
+    request = with_preset(request)
     shape = network_shape(pipe.rules, pipe.config, request)
     options = family_options(type(pipe), request)
     pipe.on_stage = on_stage
@@ -83,6 +85,8 @@ def generate(
             generator=torch.Generator().manual_seed(request.seed),
             callback_on_step_end=_step_report(on_step, steps),
             on_frames=lambda frames: take(frames[0]),
+            step_cache=request.step_cache,
+            guidance_interval=request.guidance_interval or WHOLE_VIDEO,
             return_dict=False,
             **options,
         )
@@ -142,6 +146,7 @@ def check_request(info: ModelInfo, request: Request) -> PixelShape:
         RequestError: or a subclass, when the model cannot honour the request.
     """
     family_options(info.pipeline, request)
+    paced(request.step_cache, request.guidance_interval or WHOLE_VIDEO)
     for part, what in NEEDED.items():
         if part not in info.components:
             raise ModelError(f"model {info.name!r} has no {what}; convert it with one")

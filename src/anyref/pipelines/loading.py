@@ -8,24 +8,44 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import WanTransformer3DModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from anyref.errors import ModelError
 from anyref.lora import Lora
+from anyref.models.kaleido_transformer import KaleidoTransformer3DModel
 from anyref.models.lora_keys import read_deltas
+from anyref.models.weights.eight_bit import FORMATS
+from anyref.models.weights.opening import (
+    find_transformer,
+    is_eight_bit,
+    open_text_encoder,
+    open_transformer,
+)
+from anyref.models.weights.reader import open_weights
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.kaleido import KaleidoPipeline
 from anyref.pipelines.magref import MagrefPipeline
-from anyref.request import ShapeRules
+from anyref.pipelines.memory.choosing import choose, this_machine
+from anyref.pipelines.memory.placing import place
+from anyref.pipelines.memory.plan import Plan
+from anyref.pipelines.memory.predict import Costs, Prediction, Work
+from anyref.pipelines.memory.sizes import sizes_of
+from anyref.request import PixelShape, ShapeRules
 
 PIPELINES: Mapping[str, type[AnyRefPipeline]] = {
     "MagrefPipeline": MagrefPipeline,
     "KaleidoPipeline": KaleidoPipeline,
+}
+TRANSFORMERS: Mapping[str, Any] = {
+    "MagrefPipeline": WanTransformer3DModel,
+    "KaleidoPipeline": KaleidoTransformer3DModel,
 }
 SHIPPED: Mapping[str, str] = {
     "tiny-magref": "MAGREF at toy size: 96x96, 17 frames, trained here on cut-outs",
@@ -120,40 +140,129 @@ def load_pipeline(
     device: str | torch.device | None = None,
     quantization: Any = None,
     loras: Sequence[Lora] = (),
+    memory: str | Plan | None = None,
+    transformer: str | Path | None = None,
 ) -> AnyRefPipeline:
     """A ready pipeline of the class that the folder's model_index.json names.
 
     Args:
         name_or_folder: "tiny-magref", "tiny-kaleido", or a diffusers folder.
         dtype: of every part, or of parts by name; the stored dtype of each part that has none.
-        device: where to put it; stays on the CPU when None.
+        device: where to put it; when None it stays on the CPU, with `memory` it goes to a GPU if
+            there is one.
         quantization: a diffusers `PipelineQuantizationConfig`.
         loras: adapters that act together, each with its strength.
+        memory: how to hold it: "auto", a budget such as "12GB" (for the model's default size), a
+            plan's name, or a plan (`pipelines.memory`).
+        transformer: a file of weights in place of the folder's, of any format that
+            `models.weights.opening` reads.
 
     Raises:
-        ModelError: for an unknown model, or one whose files do not load.
+        ModelError: for an unknown model, one whose files do not load, or one that does not fit.
     """
     folder = find_model(name_or_folder)
+    file = None if transformer is None else Path(transformer)
+    given: dict[str, torch.dtype | None]
+    given = dict(dtype) if isinstance(dtype, Mapping) else dict.fromkeys(WEIGHTED_COMPONENTS, dtype)
+    if memory is not None and device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if isinstance(memory, str):
+        memory = plan_memory(folder, memory, str(device), given.get("transformer"), file)[0]
+    plan = memory
+    if plan is not None and plan.dtype is not None:
+        given["transformer"] = plan.dtype
+    pipe = _opened(folder, given, plan, file, quantization)
+    add_loras(pipe, loras)
+    if plan is not None and device is not None:
+        place(pipe, plan, device)
+        return pipe
+    return pipe if device is None else pipe.to(device)
+
+
+def _opened(
+    folder: Path,
+    given: Mapping[str, torch.dtype | None],
+    plan: Plan | None,
+    file: Path | None,
+    quantization: Any,
+) -> AnyRefPipeline:
+    """The pipeline on the CPU.
+
+    Args:
+        given: dtypes by part. file: the transformer's weights, where they are not the folder's.
+    """
     index = _read_json(folder / "model_index.json")
     pipeline = _pipeline_class(index, folder)
     parts = [name for name in WEIGHTED_COMPONENTS if index.get(name, [None])[0]]
-    given = dtype if isinstance(dtype, Mapping) else dict.fromkeys(parts, dtype)
-    dtypes = {name: given.get(name) or stored_dtype(folder / name) for name in parts}
+    made = _eight_bit_parts(folder, index, plan, given.get("transformer"), file)
+    dtypes = {
+        name: given.get(name) or stored_dtype(folder / name) for name in parts if name not in made
+    }
     try:
         pipe = pipeline.from_pretrained(
             folder,
             dtype={**dtypes, "default": torch.float32},
             local_files_only=True,
             quantization_config=quantization,
+            **made,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         first_line = " ".join(str(error).split())[:300]
         raise ModelError(f"model folder {str(folder)!r} does not load: {first_line}") from error
     for name in ("transformer", "vae"):
-        if name in parts:
+        if name in parts and name not in made:
             _check_complete(folder / name, getattr(pipe, name))
-    add_loras(pipe, loras)
-    return pipe if device is None else pipe.to(device)
+    return pipe
+
+
+def plan_memory(
+    name_or_folder: str | Path,
+    asked: str,
+    device: str,
+    dtype: torch.dtype | None = None,
+    transformer: Path | None = None,
+    work: Work | None = None,
+) -> tuple[Plan, Prediction]:
+    """Which plan `memory=asked` means on this machine, and what it will take; reads headers only.
+
+    Args:
+        dtype: of the transformer, when it is asked for. work: the model's defaults when None.
+
+    Raises:
+        ModelError: a word that is unknown, or nothing fits.
+    """
+    info = describe_model(name_or_folder)
+    if work is None:
+        defaults = info.defaults
+        work = Work(
+            shape=PixelShape(defaults["num_frames"], defaults["height"], defaults["width"]),
+            steps=defaults["num_inference_steps"],
+            guided=defaults["guidance_scale"] > 1.0,
+        )
+    costs = Costs(sizes_of(info, transformer), work)
+    return choose(asked, costs, this_machine(device), dtype)
+
+
+def _eight_bit_parts(
+    folder: Path,
+    index: Mapping[str, Any],
+    plan: Plan | None,
+    dtype: torch.dtype | None,
+    transformer: Path | None,
+) -> dict[str, Any]:
+    """The parts that diffusers would not open as they are, or not make what the plan says."""
+    narrow = FORMATS["int8"] if plan is not None and plan.eight_bit else None
+    made: dict[str, Any] = {}
+    file = find_transformer(folder / "transformer" if transformer is None else transformer)
+    if transformer is not None or narrow is not None or is_eight_bit(file):
+        model_class = TRANSFORMERS[index["_class_name"]]
+        kept = None if file.suffix == ".gguf" else narrow
+        made["transformer"] = open_transformer(
+            file, model_class, folder / "transformer", dtype=dtype, eight_bit=kept
+        )
+    if narrow is not None and index.get("text_encoder", [None])[0]:
+        made["text_encoder"] = open_text_encoder(folder / "text_encoder", narrow)
+    return made
 
 
 def add_loras(pipe: AnyRefPipeline, loras: Sequence[Lora]) -> None:
@@ -237,15 +346,13 @@ def _pipeline_class(index: Mapping[str, Any], folder: Path) -> type[AnyRefPipeli
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """Dtype of the largest group of tensors in the folder's first weight file."""
+    """Dtype of most numbers in the folder's first weight file; reads its header only."""
     path = next(iter(sorted(folder.glob("*.safetensors"))), None)
     if path is None:
         raise ModelError(f"{str(folder)!r} has no .safetensors file; convert the model again")
-    with safe_open(path, framework="pt") as file:
-        sizes: dict[torch.dtype, int] = {}
-        for key in list(file.keys())[:64]:
-            tensor = file.get_tensor(key)
-            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.numel()
+    sizes: dict[torch.dtype, int] = {}
+    for tensor in open_weights(path).values():
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + prod(tensor.shape)
     return max(sizes, key=lambda dtype: sizes[dtype])
 
 

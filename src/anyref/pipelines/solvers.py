@@ -74,7 +74,7 @@ def set_official_timesteps(scheduler: Any, num_steps: int, device: torch.device)
         shift = scheduler.config.flow_shift
         u = np.linspace(1.0, 0.0, num_steps + 1)[:-1]
         sigmas = shift * u / (1 + (shift - 1) * u)
-        scheduler.timesteps = torch.from_numpy(1000 * sigmas).to(device, torch.int64)
+        scheduler.timesteps = torch.from_numpy(1000 * sigmas).to(torch.int64).to(device)
         scheduler.sigmas = torch.from_numpy(np.append(sigmas, 0.0)).to(torch.float32)
     elif isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         sigmas = np.linspace(1.0, 0.0, num_steps + 1)[:-1]

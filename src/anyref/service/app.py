@@ -14,14 +14,17 @@ from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
 
 from anyref.service import refusals
+from anyref.service.asking import REFERENCE_TEXT
 from anyref.service.caretaker import Caretaker
 from anyref.service.catalog import Catalog
+from anyref.service.cutouts import Line
 from anyref.service.events import Watcher
 from anyref.service.guard import Guard
 from anyref.service.metrics import Metrics
 from anyref.service.orders import Orders
+from anyref.service.pages import add_page
 from anyref.service.queue import Queue
-from anyref.service.routes import REFERENCE_TEXT, add_routes
+from anyref.service.routes import add_routes
 from anyref.service.schemas import VideoCreate
 from anyref.service.settings import Settings
 from anyref.service.store import Store
@@ -46,6 +49,7 @@ class Service:
     caretaker: Caretaker
     intake: asyncio.Semaphore
     decoders: asyncio.Semaphore
+    cutters: Line
 
 
 def open_service(settings: Settings) -> Service:
@@ -69,6 +73,7 @@ def open_service(settings: Settings) -> Service:
         caretaker=Caretaker(queue, store, settings.times),
         intake=asyncio.Semaphore(settings.limits.bodies),
         decoders=asyncio.Semaphore(settings.limits.decoders),
+        cutters=Line(settings.limits.cutters),
     )
 
 
@@ -96,6 +101,7 @@ def make_app(service: Service) -> FastAPI:
     app.state.service = service
     refusals.install(app)
     add_routes(app, bool(service.settings.keys))
+    add_page(app)
     hosts = None if service.settings.keys else service.settings.hosts
     app.add_middleware(Guard, limits=service.settings.limits, metrics=service.metrics, hosts=hosts)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -132,6 +138,7 @@ def _form_of(create: dict[str, Any]) -> dict[str, Any]:
         "input_references": {"type": "array", "items": file, "maxItems": 8},
         "references": {"type": "string", "description": REFERENCE_TEXT},
         "layout": {"type": "string", "description": "columns, grid, quarters, or boxes as JSON"},
+        "guidance_interval": {"type": "string", "description": "two shares of the steps as JSON"},
     }
     return {
         "type": "object",

@@ -1,8 +1,9 @@
-"""The caretaker: finds jobs whose worker is gone, and files that belong to no job.
+"""The caretaker: finds jobs whose worker is gone, files that belong to no job, and old videos.
 
-Neither compares times of day. A job is lost when its count of beats has not changed for a lease on
-this process's own monotonic clock; a stray file is removed when two sweeps in a row found it.
-So a clock that is set forward loses nothing, and one set back keeps nothing waiting.
+The first two compare no times of day. A job is lost when its count of beats has not changed for a
+lease on this process's own monotonic clock; a stray file is removed when two sweeps in a row found
+it. So a clock that is set forward loses nothing, and one set back keeps nothing waiting. How old a
+video is only the wall clock knows; it is removed when it was overdue at two sweeps in a row.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from anyref.service.jobs import RUNNING, Job
 from anyref.service.queue import Queue
+from anyref.service.removal import remove_video
 from anyref.service.settings import Times
 from anyref.service.store import NAME, Store
 
@@ -26,16 +28,23 @@ class Caretaker:
     """Looks after a queue and a store, in a thread of its own.
 
     Args:
-        clock: seconds that only go forward.
+        clock: seconds that only go forward. wall: seconds since 1970.
     """
 
     def __init__(
-        self, queue: Queue, store: Store, times: Times, clock: Callable[[], float] = time.monotonic
+        self,
+        queue: Queue,
+        store: Store,
+        times: Times,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
         self._store = store
         self._times = times
         self._clock = clock
+        self._wall = wall
+        self._overdue: set[str] = set()
         self._seen: dict[tuple[str, int], tuple[int, float]] = {}  # job, attempt: beat, since
         self._strays: set[str] = set()
         self._next_sweep = clock()
@@ -83,6 +92,18 @@ class Caretaker:
         self._strays = strays - self._strays
         return removed
 
+    def expire(self) -> list[str]:
+        """Remove videos that were overdue at the last sweep too; their ids."""
+        keep = self._times.keep
+        if keep is None:
+            return []
+        overdue = {job.id: job.owner for job in self._queue.ended_before(self._wall() - keep)}
+        removed = sorted(overdue.keys() & self._overdue)
+        for id in removed:  # noqa: A001 - its name
+            remove_video(self._queue, self._store, id, overdue[id])
+        self._overdue = overdue.keys() - set(removed)
+        return removed
+
     def _strays_of(self, names: list[str]) -> set[str]:
         parsed = {name: NAME.fullmatch(name) for name in names}
         jobs = self._queue.get_many(sorted({match[2] for match in parsed.values() if match}))
@@ -98,6 +119,7 @@ class Caretaker:
                 self.check_leases()
                 if self._clock() >= self._next_sweep:
                     self._next_sweep = self._clock() + self._times.sweep
+                    self.expire()
                     self.sweep()
             except (SQLAlchemyError, OSError) as error:
                 sys.stderr.write(f"caretaker: {error}\n")

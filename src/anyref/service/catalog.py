@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from anyref.errors import RequestError, SizeError
-from anyref.request import PixelShape, Request, ShapeRules
+from anyref.errors import ReferencesError, RequestError, SizeError
+from anyref.request import FRAME_CHUNK, PixelShape, Request, ShapeRules
+from anyref.service.schemas import FrameRange, LayoutOut, ModelFacts
 from anyref.service.settings import Limits, ServiceError
 
 if TYPE_CHECKING:
@@ -19,6 +20,19 @@ STUB_RULES = ShapeRules(spatial=8, temporal=4, patch=(1, 2, 2), max_positions=12
 STUB_FPS = 8.0
 STUB_STEPS = 8
 STUB_SHAPE = PixelShape(num_frames=9, height=96, width=96)
+SHOWN_DEFAULTS = (
+    "height",
+    "width",
+    "num_inference_steps",
+    "guidance_scale",
+    "flow_shift",
+    "layout",
+    "shuffle",
+    "reference_offset",
+    "reference_size",
+    "default_negative_prompt",
+)
+LONGEST = 4  # times a model's usual length: further than that is asked for in numbers
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,12 @@ class Card(Protocol):
     def frames(self, seconds: float) -> int:
         """The number of frames nearest to a length that the model can make."""
 
+    def facts(self) -> ModelFacts:
+        """What clients may choose, and what they get when they do not."""
+
+    def lay_out(self, request: Request) -> LayoutOut:
+        """What the model would see of a request whose pictures are in memory."""
+
 
 @dataclass(frozen=True)
 class PipelineCard:
@@ -72,7 +92,9 @@ class PipelineCard:
     def plan(self, request: Request) -> Plan:
         """See `Card`."""
         from anyref.pipelines.generation import check_request
+        from anyref.pipelines.speed import with_preset
 
+        request = with_preset(request)
         shape = check_request(self.info, request)
         frames = shape.num_frames - self.info.rules.lead_frames
         steps = request.num_inference_steps or int(self.info.defaults["num_inference_steps"])
@@ -83,6 +105,27 @@ class PipelineCard:
         defaults = self.info.defaults
         shape = PixelShape(1, int(defaults["height"]), int(defaults["width"]))
         return nearest_frames(self.info.rules, shape, seconds * self.fps)
+
+    def facts(self) -> ModelFacts:
+        """See `Card`."""
+        rules, defaults = self.info.rules, self.info.defaults
+        shown = {n: v for n, v in defaults.items() if n in SHOWN_DEFAULTS and v is not None}
+        usual = int(defaults["num_frames"]) - rules.lead_frames
+        return ModelFacts(
+            fps=self.fps,
+            needs_references=_needs_references(self.info),
+            options=list(self.info.pipeline.request_options),
+            defaults=shown | {"num_frames": usual},
+            width_step=rules.spatial * rules.patch[2],
+            height_step=rules.spatial * rules.patch[1],
+            frames=frame_range(rules, usual),
+        )
+
+    def lay_out(self, request: Request) -> LayoutOut:
+        """See `Card`."""
+        from anyref.service.layouts import lay_out
+
+        return lay_out(self.info, request)
 
 
 @dataclass(frozen=True)
@@ -107,6 +150,43 @@ class StubCard:
     def frames(self, seconds: float) -> int:
         """See `Card`."""
         return nearest_frames(STUB_RULES, STUB_SHAPE, seconds * self.fps)
+
+    def facts(self) -> ModelFacts:
+        """See `Card`."""
+        return ModelFacts(
+            fps=self.fps,
+            needs_references=False,
+            options=[],
+            defaults={
+                "width": STUB_SHAPE.width,
+                "height": STUB_SHAPE.height,
+                "num_frames": STUB_SHAPE.num_frames,
+                "num_inference_steps": STUB_STEPS,
+            },
+            width_step=STUB_RULES.spatial * STUB_RULES.patch[2],
+            height_step=STUB_RULES.spatial * STUB_RULES.patch[1],
+            frames=frame_range(STUB_RULES, STUB_SHAPE.num_frames),
+        )
+
+    def lay_out(self, request: Request) -> LayoutOut:
+        """See `Card`; a stand-in sees nothing."""
+        return LayoutOut(valid=True, width=request.width, height=request.height)
+
+
+def _needs_references(info: ModelInfo) -> bool:
+    try:
+        info.pipeline.check_references((), info.defaults, info.rules, Request(prompt="-"))
+    except ReferencesError:
+        return True
+    return False
+
+
+def frame_range(rules: ShapeRules, usual: int) -> FrameRange:
+    """The delivered lengths that a model makes, up to a few times its usual one."""
+    step = max(FRAME_CHUNK, rules.temporal * rules.patch[0])
+    last = min(LONGEST * usual, rules.max_positions * rules.temporal - rules.lead_frames)
+    first = -rules.lead_frames % step + 1
+    return FrameRange(first=first, step=step, last=first + (last - first) // step * step)
 
 
 def nearest_frames(rules: ShapeRules, shape: PixelShape, wanted: float) -> int:

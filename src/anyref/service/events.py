@@ -88,7 +88,7 @@ class Watcher:
                     continue
                 stream.news.clear()
                 sight = stream.sight
-                for event in _events(shown, sight):
+                for event in _events(shown, sight, self._times.keep):
                     yield event
                 shown = sight
                 if sight is not None and (sight.job is None or sight.job.state in ENDED):
@@ -130,7 +130,7 @@ class Watcher:
         return Sight(job, place, known)
 
 
-def _events(shown: Sight | None, sight: Sight | None) -> list[bytes]:
+def _events(shown: Sight | None, sight: Sight | None, keep: float | None) -> list[bytes]:
     if sight is None:
         return []
     if sight.job is None:
@@ -142,7 +142,8 @@ def _events(shown: Sight | None, sight: Sight | None) -> list[bytes]:
         uri = "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
         events.append(_event("preview", json.dumps({"number": number, "picture": uri})))
     kind = sight.job.state if sight.job.state in ENDED else "progress"
-    return [*events, _event(kind, video_of(sight.job, sight.place).model_dump_json())]
+    video = video_of(sight.job, sight.place, keep)
+    return [*events, _event(kind, video.model_dump_json())]
 
 
 def _event(kind: str, data: str) -> bytes:

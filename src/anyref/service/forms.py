@@ -19,7 +19,7 @@ from anyref.service.uploads import check_upload, from_data_uri
 
 MAX_FILES = 24
 TEXT_BYTES = 2**20  # of one field of a form that is no file
-JSON_FIELDS = ("references", "layout")
+JSON_FIELDS = ("references", "layout", "guidance_interval")
 SHORTHANDS = ("input_reference", "input_references")
 SHORTHAND_KEYS = {
     "input_reference": "input_reference",

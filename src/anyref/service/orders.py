@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 
+from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from anyref.errors import RequestError
+from anyref.errors import MediaError, RequestError
 from anyref.request import Reference, Request
-from anyref.service import uploads
+from anyref.service import cutouts
 from anyref.service.catalog import Catalog, Plan
+from anyref.service.decoder import Decoder, FaultyPictureError
 from anyref.service.forms import Submission
 from anyref.service.jobs import Draft, Job
 from anyref.service.queue import Queue
 from anyref.service.refusals import Refusal
-from anyref.service.schemas import Validation, VideoCreate
+from anyref.service.schemas import LayoutOut, Validation, VideoCreate
 from anyref.service.settings import Limits
 from anyref.service.store import Store, new_id, reference_name
 
@@ -34,6 +37,9 @@ PLAIN_FIELDS = (
     "reference_offset",
     "reference_size",
     "strength_map",
+    "speed",
+    "step_cache",
+    "guidance_interval",
 )
 DRAWN_SEEDS = 2**31
 
@@ -45,12 +51,13 @@ class Order:
     Args:
         request: what the worker will make; its pictures are names of the store.
         plan: the video it gives. pictures: undecoded, by their names in the store.
-        draft: its row of the queue.
+        labels: what the client called them. draft: its row of the queue.
     """
 
     request: Request
     plan: Plan
     pictures: dict[str, bytes]
+    labels: dict[str, str]
     draft: Draft
 
 
@@ -65,7 +72,7 @@ class Orders:
         self._catalog = catalog
         self._queue = queue
         self._store = store
-        self._limits = limits
+        self._decoder = Decoder(limits)
 
     def check(self, submission: Submission, owner: str, key: str | None = None) -> Order:
         """What a submission means, everything checked but the pictures' content.
@@ -91,7 +98,8 @@ class Orders:
             fingerprint=_fingerprint(submission),
         )
         pictures = {names[label]: data for label, data in submission.pictures.items()}
-        return Order(request, plan, pictures, draft)
+        labels = {name: label for label, name in names.items()}
+        return Order(request, plan, pictures, labels, draft)
 
     def check_new(
         self, submission: Submission, owner: str, key: str | None
@@ -108,12 +116,17 @@ class Orders:
         return order, known
 
     def decode(self, order: Order) -> Order:
-        """The order with its pictures decoded, in sandboxes; raises MediaError."""
-        labels = {name: f"picture {n}" for n, name in enumerate(order.pictures, start=1)}
-        clean = {
-            name: uploads.decode(data, labels[name], self._limits)
-            for name, data in order.pictures.items()
-        }
+        """The order with its pictures decoded, in sandboxes.
+
+        Raises:
+            FaultyPictureError: for one that cannot be, naming it as the client did.
+        """
+        clean = {}
+        for number, (name, data) in enumerate(order.pictures.items(), start=1):
+            try:
+                clean[name] = self._decoder.decode(data, f"picture {number}", order.draft.owner)
+            except MediaError as error:
+                raise FaultyPictureError(str(error), order.labels[name]) from error
         return replace(order, pictures=clean)
 
     def accept(self, order: Order) -> Job:
@@ -153,6 +166,37 @@ class Orders:
             steps=plan.steps,
             text=order.request.text,
         )
+
+    def lay_out(self, submission: Submission, owner: str) -> LayoutOut:
+        """What the model would see of a submission's references; its prompt is not read.
+
+        Raises:
+            AnyRefError: as `check` and `decode`.
+        """
+        fields = submission.fields
+        named = [f"@{r.name}" for r in fields.references or [] if r.name]
+        fields = fields.model_copy(update={"prompt": " ".join(named) or "pictures"})
+        order = self.decode(self.check(replace(submission, fields=fields), owner))
+        request = order.request
+        references = [
+            reference.model_copy(
+                update={
+                    "images": tuple(_opened(order.pictures[str(p)]) for p in reference.images),
+                    "mask": reference.mask and _opened(order.pictures[str(reference.mask)]),
+                }
+            )
+            for reference in request.references
+        ]
+        request = request.model_copy(update={"references": tuple(references)})
+        return self._catalog.card(request.model).lay_out(request)
+
+    def mask(self, data: bytes, owner: str) -> bytes:
+        """The mask of a picture's subject as PNG; slow.
+
+        Raises:
+            MediaError: for no picture, or one without a subject. Refusal: 409 where none are made.
+        """
+        return cutouts.cut(self._decoder.decode(data, "the picture", owner))
 
     def _request(self, fields: VideoCreate, names: dict[str, str]) -> Request:
         card = self._catalog.card(fields.model)
@@ -199,6 +243,13 @@ def check_key(key: str | None) -> str | None:
             code="invalid_request",
         )
     return key
+
+
+def _opened(png: bytes) -> Image.Image:
+    """A picture that a sandbox has written."""
+    picture = Image.open(io.BytesIO(png), formats=("PNG",))
+    picture.load()
+    return picture
 
 
 def _fingerprint(submission: Submission) -> str:

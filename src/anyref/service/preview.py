@@ -2,7 +2,7 @@
 
 Flow matching's noisy sample is x_t = (1 - s) x_0 + s noise and the network predicts noise - x_0, so
 x_0 = x_t - s v at every step, with s = t / 1000 (diffusers' flow-match schedulers). A hook on the
-transformer sees x_t and v of the first pass of each step, the one with the prompt.
+transformer sees x_t and v of the pass of each step that has the prompt.
 
 Axes: B batch, C channels, F latent frames, H W latent rows and columns.
 """
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from anyref.models.reuse import install
 
 if TYPE_CHECKING:
     from anyref.pipelines.base import AnyRefPipeline
@@ -62,8 +64,10 @@ class Preview:
         return frame.permute(1, 2, 0).round().to(torch.uint8).cpu().numpy()
 
     def _remember(self, _: Any, __: Any, given: dict[str, Any], output: Any) -> None:
+        run = install(self._pipe.transformer).run
+        if run is None or run.branch != "cond":
+            return
         velocity = output[0] if isinstance(output, tuple) else output
-        level = float(given["timestep"].flatten()[0]) / NUM_TRAIN_TIMESTEPS
-        if level != self._noise_level:
-            self._noise_level, self._velocity = level, velocity
-            self._sample = given["hidden_states"][:, : velocity.shape[1]]
+        self._noise_level = float(given["timestep"].flatten()[0]) / NUM_TRAIN_TIMESTEPS
+        self._velocity = velocity
+        self._sample = given["hidden_states"][:, : velocity.shape[1]]

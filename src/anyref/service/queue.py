@@ -282,6 +282,13 @@ class Queue:
             rows = connection.execute(sa.select(*_COLUMNS).where(jobs.c.state == RUNNING))
             return [_job(row) for row in rows]
 
+    def ended_before(self, moment: float, most: int = 500) -> list[Job]:
+        """Jobs that ended before a time of the wall clock, the oldest first."""
+        ended = jobs.c.state.in_(ENDED) & (jobs.c.ended_at < moment)
+        with self._reading() as connection:
+            chosen = sa.select(*_COLUMNS).where(ended).order_by(jobs.c.ended_at).limit(most)
+            return [_job(row) for row in connection.execute(chosen)]
+
     def abandon(self, job: Job, reason: str) -> bool:
         """The worker died: once the job waits again, then it has failed.
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from anyref.errors import AnyRefError
+from anyref.errors import AnyRefError, PromptError, ReferencesError, SizeError
 from anyref.service.queue import QueueFullError, RepeatError, StillActiveError
 from anyref.service.schemas import ErrorBody, ErrorDetail
 from anyref.service.tables import is_full
@@ -43,6 +43,11 @@ STATUSES: tuple[tuple[type[AnyRefError], int, str], ...] = (
     (RepeatError, 409, "idempotency_conflict"),
     (StillActiveError, 409, "video_active"),
     (AnyRefError, 400, "invalid_request"),
+)
+PARAMS: tuple[tuple[type[AnyRefError], str], ...] = (
+    (PromptError, "prompt"),
+    (ReferencesError, "references"),
+    (SizeError, "size"),
 )
 RETRY_SECONDS = 5
 
@@ -81,7 +86,10 @@ def refusal_of(error: Exception) -> Refusal | None:
     for kind, status, code in STATUSES:
         if isinstance(error, kind):
             headers = retry if status == 429 else None
-            return Refusal(status, for_clients(str(error)), code=code, headers=headers)
+            known = next((name for kind, name in PARAMS if isinstance(error, kind)), None)
+            message = for_clients(str(error))
+            param = getattr(error, "param", known)
+            return Refusal(status, message, param=param, code=code, headers=headers)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or is_full(error):
         message = "the service has no room left to keep a request; nothing was accepted, try later"

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from anyref.errors import AnyRefError
-from anyref.service import access
+from anyref.service import studio
+from anyref.service.asking import (
+    BODY,
+    PICTURE_BODY,
+    Answers,
+    Owner,
+    bearer,
+    file_answer,
+    intake,
+    owner_of,
+    responses,
+    service_of,
+)
 from anyref.service.forms import read_submission
 from anyref.service.jobs import COMPLETED, QUEUED, Job
 from anyref.service.orders import check_key
 from anyref.service.ranges import send_file
 from anyref.service.refusals import Refusal, refusal_of
+from anyref.service.removal import remove_video
 from anyref.service.schemas import (
-    ErrorBody,
+    Abilities,
     Health,
+    LayoutOut,
     ModelList,
     ModelOut,
     Validation,
@@ -35,59 +47,7 @@ from anyref.service.views import picture_numbers, video_of
 if TYPE_CHECKING:
     from anyref.service.app import Service
 
-SMALL_BODY = 2**20
 VIDEOS, HEALTH = "/v1/videos", "/healthz"
-REFERENCE_TEXT = (
-    'references as JSON, their pictures being names of file parts: [{"name": "fox", '
-    '"kind": "object", "images": ["fox"]}] beside a file part called fox'
-)
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/VideoCreate"}},
-            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/VideoForm"}},
-        },
-    }
-}
-REASONS = {
-    400: "what is wrong with the request",
-    401: "no valid API key",
-    403: "a foreign origin or host",
-    404: "no such video",
-    408: "the body came too slowly",
-    409: "in conflict with what was done before",
-    413: "the body is too large",
-    415: "a type of content that is not read",
-    416: "a range outside the file",
-    429: "the queue, or the client's share of it, is full",
-    503: "the queue or the store does not answer",
-}
-bearer = HTTPBearer(auto_error=False)
-Answers = dict[int | str, dict[str, Any]]
-
-
-def responses(*statuses: int) -> Answers:
-    """Descriptions of refusals, for OpenAPI."""
-    always = (400, 401, 403, 503)
-    return {
-        status: {"model": ErrorBody, "description": REASONS[status]}
-        for status in sorted({*always, *statuses})
-    }
-
-
-def service_of(request: Request) -> Service:
-    """The service that answers."""
-    service: Service = request.app.state.service
-    return service
-
-
-async def owner_of(request: Request) -> str:
-    """The client that asks; raises Refusal without a valid key."""
-    return access.owner_of(request.headers.get("authorization"), service_of(request).settings.keys)
-
-
-Owner = Annotated[str, Depends(owner_of)]
 IdempotencyKey = Annotated[
     str | None, Header(description="a name for this submission; a repeat makes no second video")
 ]
@@ -126,7 +86,7 @@ def add_routes(app: FastAPI, secured: bool) -> None:
             response_class=JSONResponse if kind else Response,
             responses=answers,
             dependencies=dependencies if path != HEALTH else [],
-            openapi_extra=BODY if endpoint in (create_video, validate_request) else None,
+            openapi_extra=_body_of(endpoint),
             include_in_schema=method != "HEAD",
         )
 
@@ -135,13 +95,16 @@ def _table() -> list[tuple[str, str, Callable[..., Any], type[BaseModel] | None,
     """Method, path, function, what it returns, and its other answers."""
     one = f"{VIDEOS}/{{video_id}}"
     files: Answers = {
-        s: _file("the file, or a range", "video/mp4", "image/jpeg") for s in (200, 206)
+        s: file_answer("the file, or a range", "video/mp4", "image/jpeg") for s in (200, 206)
     }
     content = files | responses(404, 409, 416)
-    picture = {200: _file("a reference's picture", "image/png")} | responses(404, 416)
+    picture = {200: file_answer("a reference's picture", "image/png")} | responses(404, 416)
     told = "server-sent events: progress, preview, then completed, failed, cancelled or deleted"
     events: Answers = {200: {"description": told, "content": {"text/event-stream": {}}}}
-    text = {200: _file("for Prometheus", "text/plain")} | responses()
+    mask: Answers = {200: file_answer("white on the subject, of the picture's size", "image/png")}
+    mask |= responses(408, 409, 413, 415, 429)
+    checked = responses(408, 413, 415)
+    text = {200: file_answer("for Prometheus", "text/plain")} | responses()
     return [
         ("POST", VIDEOS, create_video, Video, responses(408, 409, 413, 415, 429)),
         ("GET", VIDEOS, list_videos, VideoList, responses()),
@@ -152,23 +115,28 @@ def _table() -> list[tuple[str, str, Callable[..., Any], type[BaseModel] | None,
         ("HEAD", f"{one}/content", get_content, None, content),
         ("GET", f"{one}/references/{{number}}", get_reference, None, picture),
         ("GET", f"{one}/events", get_events, None, events | responses(404, 429)),
-        ("POST", "/v1/requests/validate", validate_request, Validation, responses(408, 413, 415)),
+        ("POST", "/v1/requests/validate", validate_request, Validation, checked),
+        (
+            "POST",
+            "/v1/requests/layout",
+            studio.lay_out_request,
+            LayoutOut,
+            responses(408, 413, 415),
+        ),
+        ("POST", "/v1/pictures/mask", studio.mask_picture, None, mask),
         ("GET", "/v1/models", list_models, ModelList, responses()),
+        ("GET", "/v1/abilities", studio.get_abilities, Abilities, responses()),
         ("GET", "/metrics", get_metrics, None, text),
         ("GET", HEALTH, get_health, Health, responses()),
     ]
 
 
-def _file(description: str, *kinds: str) -> dict[str, Any]:
-    schema = {"schema": {"type": "string", "format": "binary"}}
-    return {"description": description, "content": dict.fromkeys(kinds, schema)}
-
-
-def _intake(request: Request, service: Service) -> AbstractAsyncContextManager[Any]:
-    """A place for a large body: only so many are held in memory, the others wait unread."""
-    length = request.headers.get("content-length", "")
-    small = length.isdecimal() and int(length) <= SMALL_BODY
-    return nullcontext() if small else service.intake
+def _body_of(endpoint: Callable[..., Any]) -> dict[str, Any] | None:
+    """The description of a body that a function reads itself."""
+    if endpoint is studio.mask_picture:
+        return PICTURE_BODY
+    takes_request = endpoint in (create_video, validate_request, studio.lay_out_request)
+    return BODY if takes_request else None
 
 
 async def create_video(
@@ -176,7 +144,7 @@ async def create_video(
 ) -> Video:
     """Queue a video."""
     service, key = service_of(request), check_key(idempotency_key)
-    async with _intake(request, service):
+    async with intake(request, service):
         submission = await read_submission(request, service.settings.limits)
         order, known = await run_in_threadpool(service.orders.check_new, submission, owner, key)
         if known is not None:
@@ -191,7 +159,7 @@ async def validate_request(request: Request, owner: Owner) -> Validation:
     """Say what a request would give, or why it cannot be honoured; queues nothing."""
     service = service_of(request)
     try:
-        async with _intake(request, service):
+        async with intake(request, service):
             submission = await read_submission(request, service.settings.limits)
             async with service.decoders:
                 return await run_in_threadpool(service.orders.validate, submission, owner)
@@ -232,19 +200,15 @@ async def get_video(request: Request, job: Found) -> Video:
     """A video and how far it is."""
     if job.state == QUEUED:
         return await run_in_threadpool(_shown, service_of(request), job)
-    return video_of(job, None)  # the most frequent request: no second trip to a thread
+    keep = service_of(request).settings.times.keep
+    return video_of(job, None, keep)  # the most frequent request: no second trip to a thread
 
 
 def delete_video(request: Request, job: Found, owner: Owner) -> VideoDeleted:
     """Forget an ended video and remove its files."""
     service = service_of(request)
-    gone = service.queue.delete(job.id, owner)
-    if gone is None:
+    if not remove_video(service.queue, service.store, job.id, owner):
         raise no_video(job.id)
-    pictures = [reference_name(job.id, number) for number in picture_numbers(gone)]
-    for name in (gone.content, gone.thumbnail, *pictures):
-        if name is not None:
-            service.store.delete(name)
     return VideoDeleted(id=job.id)
 
 
@@ -296,7 +260,9 @@ async def get_events(request: Request, job: Found) -> StreamingResponse:
 def list_models(request: Request) -> ModelList:
     """The models that are served here."""
     cards = service_of(request).catalog.cards.values()
-    return ModelList(data=[ModelOut(id=c.name, description=c.description) for c in cards])
+    return ModelList(
+        data=[ModelOut(id=c.name, description=c.description, facts=c.facts()) for c in cards]
+    )
 
 
 def get_health(request: Request) -> Health:
@@ -326,7 +292,7 @@ def get_metrics(request: Request) -> Response:
 
 def _shown(service: Service, job: Job) -> Video:
     place = service.queue.position(job) if job.state == QUEUED else None
-    return video_of(job, place)
+    return video_of(job, place, service.settings.times.keep)
 
 
 def _no_content(job: Job) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from anyref.request import Kind
+from anyref.request import STEP_CACHE, Kind
 
 SIZE_PATTERN = r"^[0-9]{1,5}x[0-9]{1,5}$"
 SECONDS_PATTERN = r"^[0-9]{1,4}(\.[0-9]{1,3})?$"
@@ -78,6 +78,9 @@ class VideoCreate(_Closed):
     reference_offset: Annotated[int, Field(ge=0, le=10_000)] | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
     strength_map: Literal["attention", "uniform"] | None = None
+    speed: Literal["exact", "balanced", "fast", "distilled"] | None = None
+    step_cache: Annotated[str, Field(pattern=STEP_CACHE)] | None = None
+    guidance_interval: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None = None
 
 
 class ReferenceOut(BaseModel):
@@ -172,6 +175,68 @@ class Validation(BaseModel):
     text: str | None = Field(default=None, description="the prompt as the text encoder reads it")
 
 
+class PlacedPicture(BaseModel):
+    """One picture of a request as the model is given it.
+
+    On a canvas `box` is the rectangle it covers, as fractions: left, top, right, bottom. As tokens,
+    `grid` has its rows and columns and `position` its rotary time, row and column.
+    """
+
+    reference: int
+    view: int
+    name: str | None
+    width: int
+    height: int
+    box: list[float] | None = None
+    picture: str | None = None
+    tokens: int | None = None
+    grid: list[int] | None = None
+    position: list[int] | None = None
+
+
+class LayoutOut(BaseModel):
+    """What the model sees of the references: a canvas with its mask, or tokens before the video's.
+
+    Pictures are data URIs of PNG files.
+    """
+
+    valid: bool
+    error: ErrorDetail | None = None
+    kind: Literal["canvas", "tokens", "none"] = "none"
+    width: int | None = None
+    height: int | None = None
+    layout: str | None = Field(default=None, description="columns, grid, quarters or boxes")
+    canvas: str | None = None
+    mask: str | None = None
+    video_tokens: int | None = None
+    video_grid: list[int] | None = Field(default=None, description="frames, rows and columns")
+    pictures: list[PlacedPicture] = []
+
+
+class FrameRange(BaseModel):
+    """Lengths that a model makes: `first`, `first` + `step`, ... up to `last` frames."""
+
+    first: int
+    step: int
+    last: int
+
+
+class ModelFacts(BaseModel):
+    """What a client needs to know to offer a model's choices.
+
+    `options` are the request's fields that only some models take, `defaults` the values of absent
+    fields, and width and height are multiples of `width_step` and `height_step`.
+    """
+
+    fps: float
+    needs_references: bool
+    options: list[str]
+    defaults: dict[str, Any]
+    width_step: int
+    height_step: int
+    frames: FrameRange
+
+
 class ModelOut(BaseModel):
     """A served model."""
 
@@ -180,6 +245,26 @@ class ModelOut(BaseModel):
     created: int = 0
     owned_by: str = "anyref"
     description: str
+    facts: ModelFacts
+
+
+class Background(BaseModel):
+    """Whether backgrounds can be removed here, and if not, why and what to do."""
+
+    available: bool
+    reason: str | None = None
+
+
+class Abilities(BaseModel):
+    """What this service can do beside videos, and its limits."""
+
+    background_removal: Background
+    reference_pictures: int
+    picture_bytes: int
+    picture_pixels: int
+    video_pixels: int
+    steps: int
+    client_jobs: int
 
 
 class ModelList(BaseModel):

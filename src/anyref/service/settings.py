@@ -32,6 +32,8 @@ class Limits:
         body_seconds: to send a whole body. idle_seconds: between two pieces of it.
         bodies: of more than 1 MiB, held at once. streams: progress streams held at once.
         decoders: pictures decoded at once, one sandbox each.
+        decoded_bytes: of decoded pictures remembered for their next use.
+        cutters: requests for a mask that wait or run; one runs at a time.
     """
 
     body_bytes: int = 64 * MEBIBYTE
@@ -47,6 +49,8 @@ class Limits:
     bodies: int = 16
     streams: int = 500
     decoders: int = 2
+    decoded_bytes: int = 64 * MEBIBYTE
+    cutters: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,8 @@ class Times:
         idle: between two looks at an empty queue.
         job: that one job may run. watch: between two looks at jobs that clients watch.
         sweep: between two searches for files that belong to no job.
+        keep: from a video's end to its removal; None keeps all. The one time that is taken from the
+            wall clock, so a video goes only when two searches in a row found it overdue.
         grace: for workers to stop by themselves.
     """
 
@@ -69,6 +75,7 @@ class Times:
     watch: float = 0.5
     sweep: float = 3600.0
     grace: float = 5.0
+    keep: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,12 @@ from anyref.service.store import NAME
 SHOWN_ELSEWHERE = ("prompt", "references", "model", "seed", "width", "height", "num_frames")
 
 
-def video_of(job: Job, place: int | None) -> Video:
+def video_of(job: Job, place: int | None, keep: float | None = None) -> Video:
     """The job as OpenAI's clients know it, and what anyref adds.
 
     Args:
         place: in the queue, 1 for the next to run.
+        keep: seconds that ended videos are kept; None: for ever.
     """
     fields = job.fields
     running = job.state == RUNNING
@@ -31,6 +32,7 @@ def video_of(job: Job, place: int | None) -> Video:
         progress=job.percent,
         created_at=int(job.created_at),
         completed_at=ended if job.state == COMPLETED else None,
+        expires_at=None if ended is None or keep is None else int(ended + keep),
         error=error,
         prompt=fields["prompt"],
         seconds=f"{job.num_frames / job.fps:g}",
