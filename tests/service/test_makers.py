@@ -10,6 +10,8 @@ from PIL import Image
 
 import tiny
 from anyref.errors import RequestError
+from anyref.models.passes import AttentionPass
+from anyref.models.reuse import attending
 from anyref.pipelines.generation import generate
 from anyref.request import Reference, Request
 from anyref.service import makers
@@ -57,7 +59,9 @@ def test_the_preview_of_a_flow_that_is_already_straight_is_the_video_itself():
         "timestep": torch.tensor([level * 1000.0]),
         "hidden_states": (1 - level) * clean + level * noise,
     }
-    preview._remember(None, None, given, (noise - clean,))
+    for branch, velocity in (("cond", noise - clean), ("uncond", noise)):
+        with attending(pipe.transformer, AttentionPass(branch=branch)):
+            preview._remember(None, None, given, (velocity,))
     expected = pipe.decode_latents(clean[:, :, 1:2])[0, :, 0].clamp(-1, 1).add(1).mul(127.5)
     found = torch.from_numpy(preview.picture().astype(np.float32)).permute(2, 0, 1)
     assert (found - expected).abs().max() <= 1.0
