@@ -56,7 +56,9 @@ def predict_velocity(
         )
     if conditioning.channels is not None:
         x = torch.cat([latents, conditioning.channels.to(latents.dtype)], dim=1)
-    tokens = math.prod(x.shape[2:]) // math.prod(transformer.config.patch_size)
+    tokens = None  # of the whole sequence, asked for only where it is split
+    if sequence_place(transformer) != WHOLE:
+        tokens = math.prod(x.shape[2:]) // math.prod(transformer.config.patch_size)
     with nullcontext() if subjects is None else disentangled(transformer, subjects, tokens):
         return transformer(
             hidden_states=x.to(transformer.dtype),
