@@ -18,7 +18,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from plain_path import plain_video
 from anyref import Reference, Request, generate, load_pipeline
 from anyref.media import open_video_writer, write_atomically
 from anyref.models.passes import Memory
+from anyref.pipelines import sampling
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.sampling import VideoPasses
 
@@ -53,6 +54,7 @@ class Variant:
     texts: bool = False
     first: bool = False
     kernels: bool = False
+    at_once: bool = False
 
 
 class _NoFirst(Memory):
@@ -85,7 +87,8 @@ VARIANTS = (
     Variant("text keys, values, rotary tables once", texts=True),
     Variant("first self-attention once for both passes", first=True),
     Variant("oneDNN linear layers and attention", kernels=True),
-    Variant("all", encodings=True, texts=True, first=True, kernels=True),
+    Variant("both passes at once", at_once=True),
+    Variant("all", encodings=True, texts=True, first=True, kernels=True, at_once=True),
 )
 
 
@@ -103,6 +106,10 @@ def requests() -> list[Request]:
         Request(prompt=prompt, references=references, seed=seed)
         for seed, prompt in enumerate(PROMPTS)
     ]
+
+
+def _one_by_one(*_: Any) -> bool:
+    return False
 
 
 @contextmanager
@@ -127,6 +134,7 @@ def switched(pipe: AnyRefPipeline, variant: Variant) -> Iterator[list[torch.Tens
     with (
         mock.patch.object(VideoPasses, "__init__", passes),
         mock.patch.object(type(pipe), "_plain_latents", seen),
+        nullcontext() if variant.at_once else mock.patch.object(sampling, "fits", _one_by_one),
     ):
         yield latents
     pipe.cpu_kernels, pipe.encodings.capacity = kernels, capacity
