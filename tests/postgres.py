@@ -13,37 +13,18 @@ from pathlib import Path
 
 import pytest
 
-INSTALL_SECONDS = 300
+from debian import install
 
 
 def find_programs() -> Path:
     """The folder of PostgreSQL's programs, installed when this is Debian and we may; else skips."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
-        _install()
+        install("postgresql")
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("apt-get installed no PostgreSQL server")
     return found[-1].parent
-
-
-def _install() -> None:
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        pytest.skip("PostgreSQL is not installed, and without root and apt-get it cannot be")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "postgresql"]
-    for command in (["apt-get", "update", "-q"], install):
-        done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=INSTALL_SECONDS,
-        )
-        if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            pytest.skip(f"apt-get cannot install PostgreSQL: {last}")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,9 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from debian import install
 from services import running
 
-INSTALL_SECONDS = 600
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -22,33 +21,15 @@ PHONE = {"width": 390, "height": 844}
 
 def find_chromium() -> str:
     """Debian's Chromium, installed when this is Debian and we may; else skips."""
-    found = shutil.which("chromium") or _installed()
+    if shutil.which("chromium") is None:
+        install("chromium")
+    found = shutil.which("chromium")
     if found is None:
         pytest.skip("apt-get installed no chromium")
     return found
 
 
-def _installed() -> str | None:
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        pytest.skip("chromium is not installed, and without root and apt-get it cannot be")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"]
-    for command in (["apt-get", "update", "-q"], install):
-        done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=INSTALL_SECONDS,
-        )
-        if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            pytest.skip(f"apt-get cannot install chromium: {last}")
-    return shutil.which("chromium")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, no other test can run an event loop
 def browser():
     api = pytest.importorskip("playwright.sync_api")
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
