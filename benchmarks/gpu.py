@@ -25,6 +25,7 @@ from typing import Any, get_args
 
 import torch
 
+from anyref.bench.devices import gpu_key
 from anyref.media import write_atomically
 from anyref.training.dry_run import StepCost, measure_step
 from anyref.training.plan import GPUS
@@ -81,13 +82,6 @@ CASES = (
     ),
     Case(shape="kaleido-14b", half=True, compile=True),
 )
-
-
-def gpu_key(name: str) -> str | None:
-    """The plan's name of a device that CUDA calls "NVIDIA H100 PCIe"; None when it has none."""
-    words = set(name.lower().replace("-", " ").split())
-    fitting = [key for key in GPUS if set(key.split("-")) <= words]
-    return max(fitting, key=len, default=None)
 
 
 def plan_recipe(shape: Shape) -> Recipe:

@@ -1,9 +1,9 @@
 """Two passes of a transformer at the same time, each on half of the processor's threads.
 
-The layers of a small transformer are too short to be shared out well: with two threads each step
-of a video took 0.83 of the processor time of one thread in wall time, not a half. Guidance's two
-passes know nothing of each other, so each can have cores of its own. No sum is added up in another
-order, and no bit changes.
+The layers of a small transformer are too short to be shared out well: two threads on one pass took
+0.78 of its processor time, two passes on a thread each 0.54 (docs/speed.md). Guidance's passes know
+nothing of each other, so each can have cores of its own. No sum is added up in another order, and
+no bit changes.
 """
 
 from __future__ import annotations

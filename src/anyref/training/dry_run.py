@@ -10,8 +10,6 @@ Axes: B batch, C channels, F latent frames, H W latent rows and columns, L text 
 from __future__ import annotations
 
 import warnings
-import weakref
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +19,12 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from anyref.pipelines.memory.meter import Meter
 from anyref.training.engine import add_adapter
 from anyref.training.recipe import Recipe
 from anyref.training.shapes import IMAGE_TOKENS, Architecture
 
-aten = torch.ops.aten
 FEWEST = 2  # blocks
 
 
@@ -55,50 +51,6 @@ class StepCost:
     def extrapolate(self, deeper: StepCost, blocks: int) -> StepCost:
         """The cost with so many blocks more, given that with one more."""
         return StepCost(**{k: v + blocks * (vars(deeper)[k] - v) for k, v in vars(self).items()})
-
-
-class Meter(TorchDispatchMode):
-    """Counts floating-point operations, and bytes of storages that are made until they are freed.
-
-    torch's own FlopCounterMode keeps the graph, and with it checkpointed activations, alive.
-
-    Args:
-        known: tensors that do not count, e.g. weights.
-    """
-
-    def __init__(self, known: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.live = self.peak = self.flops = 0
-        # keeps the storages' Python objects, which later views are recognised by
-        self._known = {id(s): s for s in (tensor.untyped_storage() for tensor in known)}
-        self._sizes: dict[int, tuple[int, weakref.ref[Any]]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        made = func(*args, **kwargs)
-        count = _FLOPS.get(func.overloadpacket)
-        if count is not None:
-            self.flops += count(*args, **kwargs, out_val=made)
-        for tensor in torch.utils._pytree.tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self._track(tensor.untyped_storage())
-        return made
-
-    def forget(self, tensor: Tensor) -> None:
-        """Stop counting a tensor's storage."""
-        self._freed(id(tensor.untyped_storage()))
-
-    def _track(self, storage: torch.UntypedStorage) -> None:
-        key = id(storage)
-        if key in self._known or key in self._sizes:
-            return
-        self._sizes[key] = (storage.nbytes(), weakref.ref(storage, lambda _: self._freed(key)))
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-
-    def _freed(self, key: int) -> None:
-        size, _ = self._sizes.pop(key, (0, None))
-        self.live -= size
 
 
 class _AcceleratorNorms(TorchFunctionMode):
@@ -234,21 +186,3 @@ def _run(network: nn.Module, inputs: dict[str, Any], autocast: bool) -> StepCost
         forward_flops=forward_flops,
         flops=meter.flops,
     )
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
-
-
-def _attention_backward(
-    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
-) -> int:
-    return int(sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape))
-
-
-# fake tensors live on the CPU, whose attention torch's table lacks
-_FLOPS: dict[Any, Callable[..., int]] = {
-    **flop_registry,
-    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}

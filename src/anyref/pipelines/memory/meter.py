@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class Cost:
 class Meter(TorchDispatchMode):
     """Counts storages from their making to their end, and floating-point operations.
 
+    torch's own FlopCounterMode keeps the graph, and with it checkpointed activations, alive.
+
     Args:
         known: tensors that do not count, e.g. weights.
     """
@@ -43,6 +45,7 @@ class Meter(TorchDispatchMode):
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.live = self.peak = self.flops = 0
+        # keeps the storages' Python objects, which later views are recognised by
         self._known = {id(s): s for s in (tensor.untyped_storage() for tensor in known)}
         self._sizes: dict[int, tuple[int, weakref.ref[Any]]] = {}
 
@@ -55,6 +58,10 @@ class Meter(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 self._track(tensor.untyped_storage())
         return made
+
+    def forget(self, tensor: Tensor) -> None:
+        """Stop counting a tensor's storage."""
+        self._freed(id(tensor.untyped_storage()))
 
     def _track(self, storage: torch.UntypedStorage) -> None:
         key = id(storage)
@@ -79,8 +86,15 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) ->
     return int(sdpa_flop_count(query.shape, key.shape, value.shape))
 
 
+def _attention_backward(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+) -> int:
+    return int(sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape))
+
+
 # tensors without numbers lie on the CPU, whose attention torch's table lacks
 _FLOPS: dict[Any, Callable[..., int]] = {
     **flop_registry,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
