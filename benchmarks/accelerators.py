@@ -14,7 +14,6 @@ Axes: T frames, Y X pixels.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
@@ -24,13 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerators_plot import draw
-from diffusers.utils import logging as diffusers_logging
-from lab_videos import Frames, Laboratory, Record, interval, right_places, run_missing
+from lab_videos import Frames, Laboratory, Record, asked, interval, right_places, run_missing
 
 from anyref import Request, generate
-from anyref.lab.catalog import load_catalog
 from anyref.lab.evaluation import psnr
 from anyref.media import write_atomically
 from anyref.pipelines.speed import PRESETS
@@ -184,31 +180,22 @@ def table(summary: dict[str, Any], families: list[str]) -> str:
 
 def main() -> None:
     """Make what is missing, then summarise."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--clips", type=int, default=12)
-    parser.add_argument("--families", default="kaleido,magref")
-    options = parser.parse_args()
-    families = options.families.split(",")
-    diffusers_logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    catalog = load_catalog()
-    laboratories = {family: Laboratory(family, catalog) for family in families}
-    for laboratory in laboratories.values():  # what is slow the first time only
+    given = asked(clips=12)
+    for laboratory in given.laboratories.values():  # what is slow the first time only
         laboratory.pipe.set_progress_bar_config(disable=True)
         generate(laboratory.pipe, Request(prompt="a", num_inference_steps=1, references=[
             laboratory.clip("accelerators", 0)[0].references[0].model_copy(update={"name": None})
         ]))  # fmt: skip
     records = run_missing(
-        options.work / "records.jsonl",
-        tasks(families, options.clips),
-        lambda task: measured(laboratories[task.family], task, options.work),
+        given.work / "records.jsonl",
+        tasks(given.families, given.clips),
+        lambda task: measured(given.laboratories[task.family], task, given.work),
     )
-    summary = summarise(records, families, options.clips)
+    summary = summarise(records, given.families, given.clips)
     for name, text in (
         ("accelerators.json", json.dumps(summary, indent=1) + "\n"),
-        ("accelerators.md", table(summary, families)),
-        ("accelerators.svg", draw(summary, families)),
+        ("accelerators.md", table(summary, given.families)),
+        ("accelerators.svg", draw(summary, given.families)),
     ):
         write_atomically(HERE / name, lambda out, text=text: out.write(text.encode()))
 

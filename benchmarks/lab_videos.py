@@ -5,20 +5,23 @@ Axes: T frames, Y X pixels.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 
 from anyref import load_pipeline
-from anyref.lab.catalog import Catalog
+from anyref.lab.catalog import Catalog, load_catalog
 from anyref.lab.matching import best_match, make_strip, make_templates
 from anyref.lab.pictures import animation, still
 from anyref.lab.scoring import CYCLE_POSES, IDENTITY_FRAMES, Examiner, Scores
@@ -69,6 +72,34 @@ class Laboratory:
         rows = (lane * world.box, (lane + 1) * world.box)
         strip = make_strip(frames[times], world.box, rows)
         return float(best_match(strip, make_templates(views)).score)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for: a folder for records, clips, and the models by family."""
+
+    work: Path
+    clips: int
+    laboratories: dict[str, Laboratory]
+
+    @property
+    def families(self) -> list[str]:
+        """Of the models, in the order they were asked for."""
+        return list(self.laboratories)
+
+
+def asked(clips: int) -> Asked:
+    """Read `WORK [--clips N] [--families A,B]`; one thread, no progress bars."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--clips", type=int, default=clips)
+    parser.add_argument("--families", default="kaleido,magref")
+    options = parser.parse_args()
+    diffusers_logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    catalog = load_catalog()
+    laboratories = {family: Laboratory(family, catalog) for family in options.families.split(",")}
+    return Asked(options.work, options.clips, laboratories)
 
 
 @cache

@@ -14,7 +14,6 @@ Axes: T frames, Y X pixels.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers.utils import logging as diffusers_logging
 from lab_videos import (
     Laboratory,
     Record,
+    asked,
     change_per_frame,
     interval,
     right_places,
@@ -35,7 +33,6 @@ from lab_videos import (
 from strength_plot import draw
 
 from anyref import Request, generate
-from anyref.lab.catalog import load_catalog
 from anyref.media import write_atomically
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -134,22 +131,13 @@ def summarise(records: dict[str, Record], families: list[str], clips: int) -> di
 
 def main() -> None:
     """Make what is missing, then summarise."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--clips", type=int, default=12)
-    parser.add_argument("--families", default="kaleido,magref")
-    options = parser.parse_args()
-    families = options.families.split(",")
-    diffusers_logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    catalog = load_catalog()
-    laboratories = {family: Laboratory(family, catalog) for family in families}
+    given = asked(clips=12)
     records = run_missing(
-        options.work / "records.jsonl",
-        tasks(families, options.clips),
-        lambda task: measured(laboratories[task.family], task),
+        given.work / "records.jsonl",
+        tasks(given.families, given.clips),
+        lambda task: measured(given.laboratories[task.family], task),
     )
-    summary = summarise(records, families, options.clips)
+    summary = summarise(records, given.families, given.clips)
     text = json.dumps(summary, indent=1).encode()
     write_atomically(HERE / "strength.json", lambda out: out.write(text))
     picture = draw(summary).encode()

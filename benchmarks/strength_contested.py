@@ -11,20 +11,16 @@ benchmarks/strength_contested.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers.utils import logging as diffusers_logging
-from lab_videos import Laboratory, Record, change_per_frame, interval, run_missing
+from lab_videos import Laboratory, Record, asked, change_per_frame, interval, run_missing
 from strength import MAPS, Task
 
 from anyref import Request, generate
-from anyref.lab.catalog import load_catalog
 from anyref.media import write_atomically
 
 STRENGTHS = (0.25, 1.0, 2.0, 4.0, 8.0)
@@ -104,22 +100,13 @@ def summarise(records: dict[str, Record], families: list[str], clips: int) -> di
 
 def main() -> None:
     """Make what is missing, then summarise."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--clips", type=int, default=6)
-    parser.add_argument("--families", default="kaleido,magref")
-    options = parser.parse_args()
-    families = options.families.split(",")
-    diffusers_logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    catalog = load_catalog()
-    laboratories = {family: Laboratory(family, catalog) for family in families}
+    given = asked(clips=6)
     records = run_missing(
-        options.work / "contested.jsonl",
-        tasks(families, options.clips),
-        lambda task: measured(laboratories[task.family], task),
+        given.work / "contested.jsonl",
+        tasks(given.families, given.clips),
+        lambda task: measured(given.laboratories[task.family], task),
     )
-    text = json.dumps(summarise(records, families, options.clips), indent=1).encode()
+    text = json.dumps(summarise(records, given.families, given.clips), indent=1).encode()
     write_atomically(HERE / "strength_contested.json", lambda out: out.write(text))
 
 
