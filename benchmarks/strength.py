@@ -15,7 +15,7 @@ Axes: T frames, Y X pixels.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,14 @@ class Task:
         return f"{self.family}/{self.index}/{how}/{self.strength}"
 
 
-def tasks(families: list[str], clips: int) -> Iterator[Task]:
+def tasks(
+    families: list[str], clips: int, strengths: Sequence[float] = STRENGTHS
+) -> Iterator[Task]:
     """All videos, clip by clip, so that a run stopped early is balanced."""
     for index in range(clips):
         for family in families:
             for how in MAPS:
-                for strength in STRENGTHS:
+                for strength in strengths:
                     yield Task(family, index, how, strength)
 
 

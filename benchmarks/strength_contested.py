@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from lab_videos import Laboratory, Record, asked, change_per_frame, interval, run_missing
-from strength import MAPS, Task
+from strength import MAPS, Task, tasks
 
 from anyref import Request, generate
 from anyref.media import write_atomically
@@ -26,15 +26,6 @@ from anyref.media import write_atomically
 STRENGTHS = (0.25, 1.0, 2.0, 4.0, 8.0)
 MEASURES = ("picture", "words", "others", "change")
 HERE = Path(__file__).parent
-
-
-def tasks(families: list[str], clips: int) -> Iterator[Task]:
-    """All videos, clip by clip, so that a run stopped early is balanced."""
-    for index in range(clips):
-        for family in families:
-            for how in MAPS:
-                for strength in STRENGTHS:
-                    yield Task(family, index, how, strength)
 
 
 def measured(laboratory: Laboratory, task: Task) -> Record:
@@ -103,7 +94,7 @@ def main() -> None:
     given = asked(clips=6)
     records = run_missing(
         given.work / "contested.jsonl",
-        tasks(given.families, given.clips),
+        tasks(given.families, given.clips, STRENGTHS),
         lambda task: measured(given.laboratories[task.family], task),
     )
     text = json.dumps(summarise(records, given.families, given.clips), indent=1).encode()
