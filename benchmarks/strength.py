@@ -3,7 +3,7 @@
     python benchmarks/strength.py WORK [--clips 12] [--families kaleido,magref]
 
 Held-out clips of the cutout world, by turns with three and two subjects and a place; one subject is
-chosen (each lane in turn) and given a strength from 0.5 to 8, with both maps; the seed stays. Every
+chosen (each lane in turn) and given a strength from 0.5 to 4, with every map; the seed stays. Every
 video is measured by template matching (anyref.lab): whether the subject asked for is found in its
 lane among 20 candidates, how well it matches there, which way everything moves. Records go to
 WORK/records.jsonl as they are made, so that a run that was stopped goes on; the means with 95 %
@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from lab_videos import (
@@ -34,9 +34,10 @@ from strength_plot import draw
 
 from anyref import Request, generate
 from anyref.media import write_atomically
+from anyref.models.strength import StrengthMap
 
-STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
-MAPS = ("attention", "uniform")
+STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+MAPS = get_args(StrengthMap)
 MEASURES = (
     "chosen_identity",
     "chosen_match",

@@ -142,8 +142,8 @@ class Reference(_Value):
         kind: "object", "human" or "background". Recorded with the video; training data and
             evaluation choose by it, the two families condition on all kinds alike.
         text: what `@name` becomes for the text encoder; the name with spaces when absent.
-        strength: how many times it counts in the video's attention, 0 to 100; 1 is the model as
-            trained, 0 hides it.
+        strength: how much it counts, 0 to 100 (`models.strength`); 1 is the model as trained, 0
+            hides it.
         mask: picture whose bright parts (over 127 of 255) are the subject, scaled to the image's
             size; what it leaves out becomes white. Only for a reference of exactly one image.
 
@@ -264,8 +264,8 @@ class Request(_Value):
         shuffle: MAGREF: order and cells drawn from the seed. disentangle: MAGREF: strength of
             subject disentanglement, 0 to 10; None or 0 runs without. reference_offset,
             reference_size: Kaleido's rotary offset (80 or "video") and picture size
-            ("letterbox" or "native"). strength_map: how references of a strength other than 1 act,
-            "attention" (where the video looks at them) or "uniform". speed, step_cache,
+            ("letterbox" or "native"). strength_map: how references of a strength other than 1 act
+            ("attention", "uniform", "guidance"; the model's own if absent). speed, step_cache,
             guidance_interval (shares of the steps): what may be left out, see pipelines.speed.
 
     Raises:
@@ -289,7 +289,7 @@ class Request(_Value):
     disentangle: float | None = Field(default=None, ge=0.0, le=10.0)
     reference_offset: Annotated[int, Field(ge=0)] | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
-    strength_map: Literal["attention", "uniform"] | None = None
+    strength_map: Literal["attention", "uniform", "guidance"] | None = None
     speed: Literal["exact", "balanced", "fast", "distilled"] | None = None
     step_cache: str | None = Field(default=None, pattern=STEP_CACHE)
     guidance_interval: tuple[Share, Share] | None = None

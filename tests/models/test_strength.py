@@ -15,8 +15,10 @@ from anyref import Reference
 from anyref.errors import RequestError
 from anyref.models import attention as attention_module
 from anyref.models.passes import AttentionPass
-from anyref.models.reuse import attending
+from anyref.models.reuse import attending, install
 from anyref.models.strength import (
+    HIDDEN,
+    STRENGTH_MAPS,
     KeyBias,
     StrengthOfVideo,
     _without_bias,
@@ -80,14 +82,14 @@ def test_a_token_between_two_regions_is_the_one_that_covers_more_of_it():
     regions = torch.zeros(2, 4, 8, dtype=torch.bool)
     regions[0, :, :3] = True  # columns 0 to 2: one token and half of the next
     regions[1, 1:, 3:6] = True
-    strength = strength_of_regions(regions, (1, 2, 2), (2.0, 3.0), None)
+    strength = strength_of_regions(regions, (1, 2, 2), (2.0, 3.0), "uniform")
     owners = strength.keys.reshape(2, 4, 2)
     assert owners[..., 0].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0]]
     assert owners[..., 1].tolist() == [[0, 0, 1, 0], [0, 0, 1, 0]]
 
 
 def test_references_of_strength_1_get_no_channel():
-    assert strength_of_counts((4, 6), (1.0, 1.0), None) is None
+    assert strength_of_counts((4, 6), (1.0, 1.0), "attention") is None
     strength = strength_of_counts((4, 6), (1.0, 2.0), "uniform")
     assert strength.gains == (2.0,)
     assert strength.keys.sum(0).tolist() == [6]
@@ -122,7 +124,7 @@ def latents(pipe, strength=1.0, color="red", **options):
 
 
 @pytest.mark.parametrize("family", ["magref", "kaleido"])
-@pytest.mark.parametrize("how", ["attention", "uniform"])
+@pytest.mark.parametrize("how", STRENGTH_MAPS)
 def test_strength_1_is_the_stock_model_bit_for_bit_before_and_after_others(family, how):
     untouched, pipe = (latents(getattr(tiny, family)()), getattr(tiny, family)())
     assert torch.equal(latents(pipe), untouched)
@@ -132,15 +134,73 @@ def test_strength_1_is_the_stock_model_bit_for_bit_before_and_after_others(famil
     assert torch.equal(latents(pipe), untouched)
 
 
-def test_a_reference_of_strength_0_is_hidden_from_the_video():
+@pytest.mark.parametrize("how", STRENGTH_MAPS)
+def test_a_reference_of_strength_0_is_hidden_from_the_video(how):
     pipe = tiny.kaleido()
-    options = {"count": 1, "strength_map": "uniform"}
+    options = {"count": 1, "strength_map": how}
     red, green = (latents(pipe, 0.0, color, **options) for color in ("red", "green"))
     assert torch.equal(red, green)
     assert not torch.equal(latents(pipe, 0.5, "red", **options), red)
 
 
-@pytest.mark.parametrize("how", ["attention", "uniform"])
+def test_guidance_hides_one_reference_a_pass_and_those_of_strength_0_in_all():
+    strength = strength_of_counts((2, 2, 2), (3.0, 0.0, 0.5), "guidance")
+    video, like = StrengthOfVideo(strength, 9, 5), torch.zeros(1)
+    assert video.contrasts == [(0, 2.0), (2, -0.5)]
+    plain, without = (video.bias("cond", 0.0, like, without=k).gains for k in (None, 2))
+    hidden = [[HIDDEN if k in names else 0.0 for k in range(3)] for names in ({1}, {1, 2})]
+    assert plain[0, :6].abs().max() == without[0, :6].abs().max() == 0
+    assert plain[0, 6:].tolist() == [hidden[0]] * 3
+    assert without[0, 6:].tolist() == [hidden[1]] * 3
+
+
+def test_guidance_adds_the_way_from_the_video_without_the_reference_to_that_with_it():
+    """One step of a solver that adds velocities shows them; strength 0 is the video without."""
+    pipe = tiny.kaleido()
+    pipe.set_solver("euler")
+    options = {"strength_map": "guidance", "guidance_scale": 1.0, "num_inference_steps": 1}
+    plain, hidden, doubled, half = (latents(pipe, g, **options) for g in (1.0, 0.0, 2.0, 0.5))
+    for gamma, made in ((2.0, doubled), (0.5, half)):
+        assert torch.allclose(made, hidden + gamma * (plain - hidden), atol=1e-5)
+    assert (plain - hidden).abs().max() > 1e-3
+
+
+def test_guidance_on_a_reference_rests_where_guidance_does():
+    pipe = tiny.magref()
+    options = {"strength_map": "guidance", "guidance_interval": (0.0, 0.5)}
+    passes = count_passes(pipe)
+    latents(pipe, 2.0, num_inference_steps=4, **options)
+    assert passes == ["cond", "uncond", "uncond"] * 2 + ["cond"] * 2
+
+
+def count_passes(pipe):
+    """A list that every pass of the transformer adds its branch to, one after the other."""
+    passes = []
+    current = install(pipe.transformer)
+    # a hook with a memory, as it were: passes do not run at once
+    pipe.transformer.blocks[0]._hf_hook = None
+    pipe.transformer.register_forward_hook(lambda *_: passes.append(current.run.branch))
+    return passes
+
+
+@pytest.mark.parametrize("family", ["magref", "kaleido"])
+def test_all_pictures_of_a_reference_share_one_pass(family):
+    pipe = getattr(tiny, family)()
+    passes = count_passes(pipe)
+    pictures = [tiny.picture("red"), tiny.picture("green")]
+    kept = pictures if family == "kaleido" else pictures[:1]  # a canvas shows one of each
+    pipe(
+        "a",
+        references=[Reference(kept, strength=2.0), Reference([tiny.picture("blue")])],
+        generator=torch.Generator().manual_seed(3),
+        output_type="latent",
+        strength_map="guidance",
+        num_inference_steps=1,
+    )
+    assert passes == ["cond", "uncond", "uncond"]
+
+
+@pytest.mark.parametrize("how", STRENGTH_MAPS)
 def test_no_attention_leaves_the_fused_kernel(how):
     with torch.profiler.profile() as profile:
         latents(tiny.kaleido(), 2.0, strength_map=how, num_inference_steps=2)

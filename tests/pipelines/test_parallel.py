@@ -16,11 +16,15 @@ from anyref.models.sequence import SequencePlace
 from anyref.pipelines import parallel
 from anyref.pipelines.parallel import ProcessLayout, plan_layout
 
+GUIDED = {"num_inference_steps": 8, "strength": 3.0, "strength_map": "guidance"}
 TWO: tuple[ranks.Case, ...] = (
     {"family": "magref"},
     {"family": "magref", "request": {"disentangle": 1.0, "strength": 3.0}},
     {"family": "kaleido", "request": {"strength": 3.0}, "kernels": True},
     {"family": "kaleido", "layout": "cfg=2", "request": {"strength": 3.0}},
+    {"family": "magref", "request": GUIDED},
+    {"family": "kaleido", "layout": "cfg=2", "request": GUIDED | {"speed": "fast"}},
+    {"family": "kaleido", "layout": "cfg=2", "request": GUIDED | {"speed": "distilled"}},
     {"family": "magref", "request": {"num_inference_steps": 8, "speed": "balanced"}},
     {"family": "kaleido", "request": {"num_inference_steps": 8, "speed": "fast"}},
     {"family": "kaleido", "request": {"speed": "distilled"}},
@@ -49,6 +53,7 @@ FOUR: tuple[ranks.Case, ...] = (
         }
         for family, fields in (
             ("magref", {"speed": "fast"}),
+            ("magref", GUIDED | {"step_cache": "first-block:0.3"}),
             ("kaleido", {"speed": "balanced"}),
             ("kaleido", {"step_cache": "first-block:0.3", "guidance_interval": (0.0, 0.6)}),
         )

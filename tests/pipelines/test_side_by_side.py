@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -28,16 +29,23 @@ def test_two_passes_run_at_the_same_time_each_on_half_of_the_threads(two_threads
         met.wait()
         return torch.get_num_threads(), torch.is_grad_enabled()
 
-    with torch.no_grad(), side_by_side(at_once=True) as both:
-        assert both(work, work) == ((1, False), (1, False))
+    with torch.no_grad(), side_by_side(at_once=True) as together:
+        assert together([work, work]) == [(1, False), (1, False)]
     assert torch.get_num_threads() == 2
 
 
 def test_one_after_the_other_the_first_comes_first():
     order = []
-    with side_by_side(at_once=False) as both:
-        both(lambda: order.append(1), lambda: order.append(2))
+    with side_by_side(at_once=False) as together:
+        together([lambda: order.append(1), lambda: order.append(2)])
     assert order == [1, 2]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("count", range(5))
+def test_results_keep_the_order_of_any_number_of_passes(at_once, count, two_threads):
+    with side_by_side(at_once=at_once) as together:
+        assert together([partial(str, i) for i in range(count)]) == [str(i) for i in range(count)]
 
 
 def test_an_error_of_either_pass_is_raised_and_the_threads_come_back(two_threads):
@@ -45,14 +53,14 @@ def test_an_error_of_either_pass_is_raised_and_the_threads_come_back(two_threads
         raise ValueError("here")
 
     for pair in ((fails, int), (int, fails)):
-        with pytest.raises(ValueError, match="here"), side_by_side(at_once=True) as both:
-            both(*pair)
+        with pytest.raises(ValueError, match="here"), side_by_side(at_once=True) as together:
+            together(pair)
         assert torch.get_num_threads() == 2
 
 
 def test_a_mode_without_gradients_is_the_same_in_both(two_threads):
-    with torch.inference_mode(), side_by_side(at_once=True) as both:
-        one, other = both(lambda: torch.ones(2) * 2, lambda: torch.ones(2) * 2)
+    with torch.inference_mode(), side_by_side(at_once=True) as together:
+        one, other = together([lambda: torch.ones(2) * 2] * 2)
     assert one.is_inference() and other.is_inference()
 
 

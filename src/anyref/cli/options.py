@@ -34,15 +34,16 @@ StrengthTexts = Annotated[
     typer.Option(
         "--strength",
         metavar="NAME=GAMMA",
-        help="How many times reference NAME counts in attention, 0 to 100; 1 is as trained.",
+        help="How much reference NAME counts, 0 to 100; 1 is as trained, 0 hides it.",
     ),
 ]
 StrengthMapText = Annotated[
     str | None,
     typer.Option(
         "--strength-map",
-        metavar="attention|uniform",
-        help="Strength acts where the video looks at the reference, or everywhere.",
+        metavar="attention|uniform|guidance",
+        help="Strength acts where the video looks at the reference, on all of it, or by one more "
+        "pass per reference that does not see it; the model's own if absent.",
     ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The video, .mp4.")]

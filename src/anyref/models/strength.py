@@ -1,7 +1,8 @@
-"""Reference strength: how many times a reference's tokens count in self-attention.
+"""Reference strength: how much a reference counts, by one of three maps.
 
-Strength gamma adds a bias to the attention logits from the video's tokens q to the tokens j of
-reference k, in every block (the training-free half of arXiv 2609.11507, shown there on Kaleido):
+"attention" and "uniform" add a bias to the self-attention logits from the video's tokens q to the
+tokens j of reference k, in every block (the training-free half of arXiv 2609.11507, shown there on
+Kaleido):
 
     M(q, j) = log(gamma_k) * S_k(q)        S_k(q) = s_k(q) / max s_k
     s_k(q)  = mean over heads of the attention that q gives reference k, in the step before
@@ -12,6 +13,13 @@ folded into the dot product by one more channel each, log(gamma_k) S_k(q) sqrt(D
 ones. So the fused kernels, which take no bias of their own, and sequences split over processes
 stay as they are.
 
+"guidance" is classifier-free guidance on one reference (as InstructPix2Pix has it for its picture,
+arXiv 2211.09800, equation 3): one more pass per reference in which it alone is hidden, v_k, and
+
+    v + sum_k (gamma_k - 1) (v_full - v_k)
+
+A reference of strength 0 is hidden in every pass, whatever the map: the bias is HIDDEN.
+
 Axes: B batch, K references with a strength, N tokens of the sequence, n of them on this process,
 H heads, D channels of a head.
 """
@@ -21,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -30,9 +38,8 @@ from torch.nn import functional as F
 from anyref.errors import RequestError
 from anyref.models.sequence import WHOLE, SequencePlace
 
-StrengthMap = Literal["attention", "uniform"]
-DEFAULT_MAP: StrengthMap = "attention"
-STRENGTH_MAPS = ("attention", "uniform")
+StrengthMap = Literal["attention", "uniform", "guidance"]
+STRENGTH_MAPS: tuple[str, ...] = get_args(StrengthMap)
 START = 0.2  # of the steps, before which the map is diffuse (arXiv 2609.11507)
 HIDDEN = -100.0  # logits of a reference of strength 0
 CHANNEL_STEP = 8  # fused kernels want head widths that are multiples of it
@@ -46,24 +53,24 @@ class ReferenceStrength:
         keys: (N0, K) 0 or 1, the leading tokens of the sequence; a token has one reference at most.
         gains: strength of each of the K references, 0 or more, none of them 1.
         leading: tokens in front of the video's, which are no queries (Kaleido's references).
-        map: "attention" for S as above, "uniform" for S = 1.
+        map: "attention" for S as above, "uniform" for S = 1, "guidance" for a pass without each.
         depth: share of the blocks after which attention is read, from 0 to 1.
     """
 
     keys: Tensor
     gains: tuple[float, ...]
     leading: int
-    map: StrengthMap = DEFAULT_MAP
+    map: StrengthMap
     depth: float = 0.5
 
 
 def strength_of_counts(
-    counts: Sequence[int], strengths: Sequence[float], how: str | None, depth: float = 0.5
+    counts: Sequence[int], strengths: Sequence[float], how: str, depth: float = 0.5
 ) -> ReferenceStrength | None:
     """Strength of references that are tokens in front of the video's (Kaleido).
 
     Args:
-        counts: tokens of each picture. strengths: of each picture's reference.
+        counts: tokens of each reference, all its pictures. strengths: of each.
 
     Returns:
         None where all strengths are 1.
@@ -82,7 +89,7 @@ def strength_of_regions(
     regions: Tensor,
     patch: Sequence[int],
     strengths: Sequence[float],
-    how: str | None,
+    how: str,
     depth: float = 0.5,
 ) -> ReferenceStrength | None:
     """Strength of references that lie in latent frame 0 (MAGREF); every token is a query.
@@ -103,11 +110,11 @@ def strength_of_regions(
 
 
 def _of_keys(
-    keys: Tensor, strengths: Sequence[float], leading: int, how: str | None, depth: float
+    keys: Tensor, strengths: Sequence[float], leading: int, how: str, depth: float
 ) -> ReferenceStrength | None:
-    if how not in (None, *STRENGTH_MAPS):
+    if how not in STRENGTH_MAPS:
         raise RequestError(
-            f"strength_map {how!r} is not known; use {' or '.join(map(repr, STRENGTH_MAPS))}"
+            f"strength_map {how!r} is not known; use one of {', '.join(STRENGTH_MAPS)}"
         )
     acting = [k for k, strength in enumerate(strengths) if strength != 1.0]
     if not acting:
@@ -116,7 +123,7 @@ def _of_keys(
         keys=keys[:, acting],
         gains=tuple(float(strengths[k]) for k in acting),
         leading=leading,
-        map=DEFAULT_MAP if how is None else how,  # type: ignore[arg-type]
+        map=how,  # type: ignore[arg-type]
         depth=depth,
     )
 
@@ -192,23 +199,28 @@ class StrengthOfVideo:
         self.strength = strength
         self.keys = F.pad(strength.keys, (0, 0, 0, num_tokens - len(strength.keys)))[None]
         self.logits = torch.tensor([math.log(g) if g > 0 else HIDDEN for g in strength.gains])
+        guided = strength.map == "guidance"
+        # (number among those with a strength, weight) of each reference with a pass of its own
+        self.contrasts = [(k, g - 1.0) for k, g in enumerate(strength.gains) if guided and g > 0]
         self.block = round(strength.depth * (num_blocks - 1))
         self.maps: dict[str, Tensor] = {}  # (B, N, K) by branch
         self.seen = False  # attention has been given a bias
 
     def bias(
-        self, branch: str, progress: float, like: Tensor, place: SequencePlace = WHOLE
+        self,
+        branch: str,
+        progress: float,
+        like: Tensor,
+        place: SequencePlace = WHOLE,
+        without: int | None = None,
     ) -> KeyBias:
         """The bias of one pass.
 
         Args:
             progress: share of the steps that are done. like: a tensor of the pass.
+            without: number of the reference that the pass shall not see.
         """
-        gains = None
-        if self.strength.map == "uniform":
-            gains = self.logits.expand_as(self.keys).clone()
-        elif branch in self.maps and progress >= START:
-            gains = self.logits.to(self.maps[branch]) * self.maps[branch]
+        gains = self._gains(branch, progress, without)
         if gains is not None:
             gains[:, : self.strength.leading] = 0.0
         return KeyBias(
@@ -217,6 +229,20 @@ class StrengthOfVideo:
             reads=self.block if self.strength.map == "attention" else None,
             place=place,
         )
+
+    def _gains(self, branch: str, progress: float, without: int | None) -> Tensor | None:
+        """(B or 1, N, K) logits, None where all are 0."""
+        hidden = self.logits == HIDDEN
+        if without is not None:
+            hidden[without] = True
+        gains = None
+        if self.strength.map == "uniform":
+            gains = self.logits.expand_as(self.keys).clone()
+        elif self.strength.map == "attention" and branch in self.maps and progress >= START:
+            gains = self.logits.to(self.maps[branch]) * self.maps[branch]
+        elif hidden.any():
+            gains = torch.zeros_like(self.keys)
+        return None if gains is None else gains.masked_fill(hidden.to(gains.device), HIDDEN)
 
     def learn(self, branch: str, bias: KeyBias) -> None:
         """Keep the map that a pass has read; a pass that a step cache skipped has read none.

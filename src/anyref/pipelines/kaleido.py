@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import diffusers
@@ -96,6 +97,7 @@ class KaleidoPipeline(AnyRefPipeline):
         reference_offset: int | str = 80,
         reference_size: str = "letterbox",
         reference_area: float = 1.0,
+        strength_map: StrengthMap = "attention",
         default_negative_prompt: str = KALEIDO_NEGATIVE_PROMPT,
     ) -> None:
         super().__init__()
@@ -112,6 +114,7 @@ class KaleidoPipeline(AnyRefPipeline):
             reference_offset=reference_offset,
             reference_size=reference_size,
             reference_area=reference_area,
+            strength_map=strength_map,
             default_negative_prompt=default_negative_prompt,
         )
         self._finish_init(
@@ -182,11 +185,12 @@ class KaleidoPipeline(AnyRefPipeline):
             raise ReferencesError("give either references or reference_latents, not both")
         else:
             latents = [self._checked(x) for x in reference_latents]
-        strengths = [reference.strength for reference in references for _ in reference.images]
-        strengths = strengths or [1.0] * len(latents)
-        counts = [math.prod(x.shape[2:]) // math.prod(self.rules.patch) for x in latents]
+        tokens = (math.prod(x.shape[2:]) // math.prod(self.rules.patch) for x in latents)
+        counts = [sum(islice(tokens, len(reference.images))) for reference in references]
+        strengths = [reference.strength for reference in references]
+        how = strength_map or self.config.strength_map
         return Conditioning(
-            strength=strength_of_counts(counts, strengths, strength_map, STRENGTH_DEPTH),
+            strength=strength_of_counts(counts, strengths, how, STRENGTH_DEPTH),
             transformer_kwargs={"reference_hidden_states": latents, "reference_offset": offset},
             pictures={f"reference_{k}": picture for k, picture in enumerate(pictures)},
         )

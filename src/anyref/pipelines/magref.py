@@ -24,7 +24,7 @@ from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderMo
 from anyref.errors import ReferencesError, RequestError
 from anyref.media import WHITE, open_mask, open_reference_pictures
 from anyref.models.disentanglement import Disentanglement
-from anyref.models.strength import StrengthMap, strength_of_regions
+from anyref.models.strength import ReferenceStrength, StrengthMap, strength_of_regions
 from anyref.pipelines.base import AnyRefPipeline, ReferenceInput, as_references
 from anyref.pipelines.canvas import arrange, canvas_cells, default_layout, rectangles, silhouette
 from anyref.pipelines.conditioning import Conditioning
@@ -81,6 +81,7 @@ class MagrefPipeline(AnyRefPipeline):
         max_sequence_length: int = 512,
         layout: str | None = None,
         shuffle: bool = True,
+        strength_map: StrengthMap = "attention",
         default_negative_prompt: str = MAGREF_NEGATIVE_PROMPT,
     ) -> None:
         super().__init__()
@@ -96,6 +97,7 @@ class MagrefPipeline(AnyRefPipeline):
             max_sequence_length=max_sequence_length,
             layout=layout,
             shuffle=shuffle,
+            strength_map=strength_map,
             default_negative_prompt=default_negative_prompt,
         )
         self._finish_init(
@@ -232,10 +234,7 @@ class MagrefPipeline(AnyRefPipeline):
             canvas, latent_mask, regions = self._compose(
                 references, shape.height, shape.width, layout, shuffle, seed
             )
-            strengths = [reference.strength for reference in references]
-            strength = strength_of_regions(
-                regions, self.rules.patch, strengths, strength_map, STRENGTH_DEPTH
-            )
+            strength = self._strength(references, regions, strength_map)
         elif references:
             raise RequestError("give either references or a canvas of your own, not both")
         elif canvas.size != (shape.width, shape.height):
@@ -262,6 +261,13 @@ class MagrefPipeline(AnyRefPipeline):
             strength=strength,
             pictures={"canvas": canvas, "mask": _mask_picture(latent_mask, canvas.size)},
         )
+
+    def _strength(
+        self, references: Sequence[Reference], regions: Tensor, how: StrengthMap | None
+    ) -> ReferenceStrength | None:
+        strengths = [reference.strength for reference in references]
+        how = how or self.config.strength_map
+        return strength_of_regions(regions, self.rules.patch, strengths, how, STRENGTH_DEPTH)
 
     def unconditioned(self, shape: PixelShape) -> Conditioning:
         """An empty white canvas without a region."""

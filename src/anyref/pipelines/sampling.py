@@ -6,9 +6,10 @@ Axes: B batch, C channels, L text tokens, F latent frames, H W latent rows and c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from anyref.models.sequence import WHOLE, sequence_place
 from anyref.models.step_cache import skipping
 from anyref.models.strength import StrengthOfVideo, check_steps
 from anyref.pipelines.conditioning import Conditioning
-from anyref.pipelines.side_by_side import Pairs, fits, side_by_side
+from anyref.pipelines.side_by_side import Together, fits, side_by_side
 from anyref.pipelines.speed import EXACT, Pace
 
 StepCallback = Callable[[int, Tensor, dict[str, Tensor | None]], dict[str, Any]]
@@ -86,27 +87,29 @@ def without_prompt(conditioning: Conditioning, prompt: Tensor) -> Conditioning:
 
 @dataclass(frozen=True)
 class GuidancePlace:
-    """Which of guidance's passes this process makes: the one of its rank, or both when alone.
+    """Which of a step's passes this process makes: every count-th from its rank on.
 
     Args:
-        group: the processes that make one pass each, conditional first.
+        group: the processes that share the passes.
     """
 
     rank: int = 0
     count: int = 1
     group: Any = None
 
-    def exchanged(self, own: Tensor) -> tuple[Tensor, Tensor]:
-        """The conditional and the unconditional velocity; each process gives its own."""
-        both = [torch.empty_like(own) for _ in range(self.count)]
-        dist.all_gather(both, own.contiguous(), group=self.group)
-        return both[0], both[1]
-
-    def from_first(self, own: Tensor) -> Tensor:
-        """The first process's tensor; the others give one of its shape."""
-        shared = own.contiguous()
-        if self.count > 1:
-            dist.broadcast(shared, group=self.group, group_src=0)
+    def made(
+        self, passes: Sequence[Callable[[], Tensor]], like: Tensor, together: Together[Tensor]
+    ) -> list[Tensor]:
+        """What all passes give, each a tensor like `like`."""
+        if self.count == 1:
+            return together(passes)
+        mine = [i % self.count == self.rank for i in range(len(passes))]
+        shared = [
+            run().contiguous() if own else torch.empty_like(like)
+            for run, own in zip(passes, mine, strict=True)
+        ]
+        for i, tensor in enumerate(shared):
+            dist.broadcast(tensor, group=self.group, group_src=i % self.count)
         return shared
 
 
@@ -120,7 +123,7 @@ class VideoPasses:
         like: the video's noise (B, C, F, H, W). num_steps: denoising steps in all.
         kernels: compute by `cpu_kernels` where they apply.
         remember: keep what stays the same between steps.
-        sharing: which of guidance's passes this process makes.
+        sharing: which of guidance's passes this process makes. pace: when guidance acts.
 
     Raises:
         RequestError: for references of a strength that too few steps could give.
@@ -137,9 +140,10 @@ class VideoPasses:
         kernels: bool = False,
         remember: bool = True,
         sharing: GuidancePlace = BOTH,
+        pace: Pace = EXACT,
     ) -> None:
         self.transformer, self.attention_kwargs = transformer, attention_kwargs
-        self.num_steps, self.kernels, self.sharing = num_steps, kernels, sharing
+        self.num_steps, self.kernels, self.sharing, self.pace = num_steps, kernels, sharing, pace
         self.memory = Memory() if remember else None
         self.texts: dict[str, tuple[Tensor, int]] = {}
         self.latents: Tensor | None = None  # of the last pass
@@ -155,13 +159,20 @@ class VideoPasses:
             )
 
     def velocity(
-        self, branch: str, step: int, timestep: Tensor, x: Tensor, text: Tensor, made: Conditioning
+        self,
+        branch: str,
+        step: int,
+        timestep: Tensor,
+        x: Tensor,
+        text: Tensor,
+        made: Conditioning,
+        without: int | None = None,
     ) -> Tensor:
         """One pass.
 
         Args:
             branch: "cond" or "uncond". step: counted from 0. timestep: (). x: (B, C, F, H, W).
-            text: (B, L, D).
+            text: (B, L, D). without: number of a reference with a strength that is hidden.
 
         Returns:
             (B, C, F, H, W) float32: guidance and the solver stay in it, as in Wan.
@@ -175,10 +186,12 @@ class VideoPasses:
             self.memory.first, self.latents = None, x
         run = AttentionPass(None, self.memory, branch, step, self.kernels)
         if self.strength is not None:
-            run.bias = self.strength.bias(branch, step / self.num_steps, x, self.place)
+            progress = step / self.num_steps
+            run.bias = self.strength.bias(branch, progress, x, self.place, without)
         place = {"step_index": step, "num_inference_steps": self.num_steps}
+        context = branch if without is None else f"{branch} without {without}"
         with (
-            self.transformer.cache_context(branch, **place),
+            self.transformer.cache_context(context, **place),
             attending(self.transformer, run),
         ):
             velocity = predict_velocity(
@@ -196,38 +209,40 @@ class VideoPasses:
         texts: tuple[Tensor, Tensor | None],
         made: Conditioning,
         scale: float,
-        both: Pairs[Tensor],
+        together: Together[Tensor],
     ) -> Tensor:
-        """Velocity of one step: v_neg + g (v_pos - v_neg), or v_pos without a negative text.
+        """Velocity of a step with guidance on text, and on references of the map "guidance".
+
+        v + g (v_pos - v) + sum_k (gamma_k - 1) (v - v_k), where v is that of the negative text and
+        v_k the same without reference k. Without a negative text, or at g <= 1, v is v_pos; in
+        steps without guidance there is v_pos alone.
 
         Args:
-            texts: positive and negative, (B, L, D) each. scale: g. both: runs two passes.
+            texts: positive and negative, (B, L, D) each. scale: g. together: runs the passes.
                 The others as in `velocity`.
         """
         positive, negative = texts
-        alone, first = self.sharing.count == 1, self.sharing.rank == 0
-
-        def prompted() -> Tensor:
-            return self.velocity("cond", step, timestep, x, positive, made)
-
-        def unprompted() -> Tensor:
-            assert negative is not None
+        at, guides = (step, timestep, x), self.pace.guides(step, self.num_steps)
+        passes = [partial(self.velocity, "cond", *at, positive, made)]
+        if guides and negative is not None and scale > 1.0:
             free = without_prompt(made, positive)
-            return self.velocity("uncond", step, timestep, x, negative, free)
-
-        if negative is None:
-            return self.sharing.from_first(prompted() if first else torch.empty_like(x))
-        if alone:
-            velocity, free = both(prompted, unprompted)
-        else:
-            velocity, free = self.sharing.exchanged(prompted() if first else unprompted())
-        return free + scale * (velocity - free)
+            passes.append(partial(self.velocity, "uncond", *at, negative, free))
+        last = len(passes) - 1
+        contrasts = self.strength.contrasts if guides and self.strength is not None else []
+        passes += [partial(passes[last], without=k) for k, _ in contrasts]
+        velocities = self.sharing.made(passes, x, together)
+        velocity = full = velocities[last]
+        if last == 1:
+            velocity = full + scale * (velocities[0] - full)
+        for (_, weight), hidden in zip(contrasts, velocities[last + 1 :], strict=True):
+            velocity = velocity + weight * (full - hidden)
+        return velocity
 
     def independent(self, x: Tensor, made: Conditioning) -> bool:
         """Whether the passes of a step know nothing of each other, and gain by running at once."""
         alone = self.sharing.count == 1 and self.place == WHOLE
-        plain = self.strength is None and made.subjects is None
-        return alone and plain and fits(self.transformer, x)
+        biased = self.strength is not None and self.strength.strength.map != "guidance"
+        return alone and not biased and made.subjects is None and fits(self.transformer, x)
 
 
 @torch.no_grad()
@@ -271,15 +286,15 @@ def denoise(
         attention_kwargs,
         kernels=kernels,
         sharing=sharing,
+        pace=pace,
     )
     with (
         skipping(transformer, pace.step_cache, len(steps)),
-        side_by_side(at_once=passes.independent(latents, conditioning)) as both,
+        side_by_side(at_once=passes.independent(latents, conditioning)) as together,
     ):
         for i, t in enumerate(steps):
-            guided = guidance_scale > 1.0 and pace.guides(i, len(steps))
-            texts = (positive, negative if guided else None)
-            velocity = passes.guided(i, t, latents, texts, conditioning, guidance_scale, both)
+            texts = (positive, negative)
+            velocity = passes.guided(i, t, latents, texts, conditioning, guidance_scale, together)
             latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
             if callback is not None:
                 latents, positive, negative = _after(callback, i, t, (latents, positive, negative))

@@ -8,7 +8,7 @@ no bit changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 Made = TypeVar("Made")
-Pairs = Callable[[Callable[[], Made], Callable[[], Made]], tuple[Made, Made]]
+Together = Callable[[Sequence[Callable[[], Made]]], list[Made]]
 
 
 def fits(transformer: Any, x: Tensor) -> bool:
@@ -38,15 +38,15 @@ def _remembers(module: Any) -> bool:
 
 
 @contextmanager
-def side_by_side(*, at_once: bool) -> Iterator[Pairs]:
-    """What runs two functions: inside this context at once, or one after the other.
+def side_by_side(*, at_once: bool) -> Iterator[Together]:
+    """What runs passes: two of them at a time inside this context, or one after the other.
 
     Args:
-        at_once: the second runs in a thread of its own, in the same mode of gradients, and both on
-            half of the threads that PyTorch had before.
+        at_once: every second one runs in another thread, in the same mode of gradients, and both
+            threads have half of the threads that PyTorch had before.
     """
     if not at_once:
-        yield lambda one, other: (one(), other())
+        yield lambda passes: [run() for run in passes]
         return
     threads = torch.get_num_threads()
     half = threads // 2
@@ -61,10 +61,12 @@ def side_by_side(*, at_once: bool) -> Iterator[Pairs]:
         # the setting is each thread's own
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(half,)) as pool:
 
-            def both(one: Callable[[], Made], other: Callable[[], Made]) -> tuple[Made, Made]:
-                second = pool.submit(quietly, other)
-                return one(), second.result()
+            def together(passes: Sequence[Callable[[], Made]]) -> list[Made]:
+                others = [pool.submit(quietly, run) for run in passes[1::2]]
+                own = [run() for run in passes[::2]]
+                waited = [other.result() for other in others]
+                return [(own, waited)[i % 2][i // 2] for i in range(len(passes))]
 
-            yield both
+            yield together
     finally:
         torch.set_num_threads(threads)

@@ -77,7 +77,7 @@ class VideoCreate(_Closed):
     disentangle: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
     reference_offset: Annotated[int, Field(ge=0, le=10_000)] | Literal["video"] | None = None
     reference_size: Literal["letterbox", "native"] | None = None
-    strength_map: Literal["attention", "uniform"] | None = None
+    strength_map: Literal["attention", "uniform", "guidance"] | None = None
     speed: Literal["exact", "balanced", "fast", "distilled"] | None = None
     step_cache: Annotated[str, Field(pattern=STEP_CACHE)] | None = None
     guidance_interval: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None = None

@@ -17,7 +17,7 @@ const MORE = [
   ["disentangle", "Keep subjects apart", { min: 0, max: 10, step: 0.1 }, "0 is off; needs a named picture."],
   ["reference_offset", "Distance of the pictures", "offset", "In patches, or video for the video's own size."],
   ["reference_size", "Size of the pictures", [["letterbox", "The video's, on white"], ["native", "Their own shape"]], ""],
-  ["strength_map", "Strength acts", [["attention", "Where the video looks"], ["uniform", "Everywhere"]], "Where a strength is not 1."],
+  ["strength_map", "Strength acts", [["attention", "Where the video looks"], ["uniform", "Everywhere"], ["guidance", "By guidance (slower)"]], "Where a strength is not 1."],
   ["step_cache", "Steps that reuse earlier ones", "text", "As in taylorseer:2; the speed says it for you."],
   ["guidance_interval", "Guidance between", "text", "Two shares of the steps, as in 0, 0.6."],
 ];
