@@ -54,7 +54,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     if "failed" in row:
         return [*first, row["failed"], *["-"] * 6]
     told, found = row["predicted"], row.get("measured")
-    form = {True: "", False: ", VAE in tiles"}[not row["tiled"]]
+    form = "" if row["keeps"] else ", nothing kept"
+    form += ", VAE in tiles" if row["tiled"] else ""
     measured = [f"{found['peak'] / GIB:.1f} GB", f"{found['step']:.3g} s"] if found else ["-", "-"]
     return [
         *first,

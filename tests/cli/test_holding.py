@@ -9,7 +9,7 @@ import pytest
 import tiny
 from anyref.cli.holding import Asked, Holding, recorded
 from anyref.errors import ModelError, RequestError
-from anyref.request import PixelShape, Request
+from anyref.request import PixelShape, Reference, Request
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,24 @@ def test_what_cannot_be_is_refused_before_loading(monkeypatch):
     with pytest.raises(RequestError, match="one process"):
         Holding("12GB").check()
     Holding().check()
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [({}, 0), ({"strength_map": "guidance"}, 2), ({"strength_map": "uniform"}, 0)],
+)
+def test_references_with_a_pass_of_their_own_count_as_time(fields, passes):
+    pictures = [tiny.picture(color) for color in ("red", "green", "blue", "gray")]
+    references = [
+        Reference([picture], strength=strength)
+        for picture, strength in zip(pictures, (1.0, 0.0, 0.5, 3.0), strict=True)
+    ]
+    request = Request(prompt="x", references=references, **fields)
+    shape, defaults = PixelShape(17, 96, 96), {"num_inference_steps": 9}
+    assert Asked.of(request, shape, defaults).contrasts == passes
+    assert Asked.of(request, shape, defaults | {"strength_map": "guidance"}).contrasts == (
+        passes if fields else 2
+    )
 
 
 def test_the_largest_request_decides():

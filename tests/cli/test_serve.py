@@ -52,6 +52,22 @@ def test_options_reach_the_service(anyref, started, tmp_path):
     assert "http://0.0.0.0:9000 (models: tiny-kaleido; workers: 2 on cpu, cpu)" in out
 
 
+def test_a_memory_plan_is_told_per_model_and_reaches_the_workers(anyref, started):
+    arguments = ("serve", "--model", "tiny-magref", "--model", "tiny-kaleido", "--device", "cpu")
+    code, _, told = anyref(*arguments, "--memory", "disk")
+    assert (code, started[0][0].memory) == (0, "disk")
+    assert told.count("memory plan disk on") == 2
+    for memory, said in (("plenty", "use auto"), ("0.1GB", "tiny-magref does not fit")):
+        code, _, told = anyref(*arguments, "--memory", memory)
+        assert (code, said in told) == (2, True)
+    assert len(started) == 1
+
+
+def test_a_dtype_that_no_model_runs_in_is_refused(anyref, started):
+    code, _, told = anyref("serve", "--dtype", "int3")
+    assert (code, "dtype 'int3' is not known" in told, started) == (2, True, [])
+
+
 def test_workers_and_front_door_can_be_apart(anyref, started):
     assert anyref("serve", "--no-workers", "--queue", "postgresql://h/n")[0] == 0
     assert anyref("serve", "--workers-only", "--device", "cuda:1")[0] == 0

@@ -47,6 +47,23 @@ def test_previews_show_the_video_and_change_nothing(family, monkeypatch):
     assert {progress.stage for progress in told} == {"encode", "steps", "decode"}
 
 
+def test_a_preview_shows_no_pass_that_a_reference_is_hidden_from():
+    import torch
+
+    pipe = tiny.kaleido()
+    transformer = pipe.transformer
+    with Preview(pipe) as preview:
+        for without, shift in ((None, 0.0), (0, 5.0)):
+            with attending(transformer, AttentionPass(without=without)):
+                transformer(
+                    hidden_states=torch.full((1, 16, 3, 8, 12), shift),
+                    timestep=torch.tensor([500.0]),
+                    encoder_hidden_states=torch.zeros(1, 4, transformer.config.text_dim),
+                    return_dict=False,
+                )
+        assert preview._sample.abs().max() == 0.0
+
+
 def test_the_preview_of_a_flow_that_is_already_straight_is_the_video_itself():
     """With velocity noise - x0, x0 is found at any step (here from the first)."""
     import torch

@@ -238,6 +238,7 @@ def way_record(way: Way, plan: Plan, prediction: Prediction, subject: _Subject) 
     return {
         "way": way.name,
         "plan": plan.name,
+        "keeps": plan.keeps,
         "tiled": plan.tiled,
         "exact": plan.exact and not plan.tiled,
         "predicted": {

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from anyref.cli import progress
 from anyref.errors import ModelError, RequestError
 from anyref.packages import sha256_of
+from anyref.request import PixelShape
 
 if TYPE_CHECKING:
     import torch
 
-    from anyref.request import PixelShape, Request
+    from anyref.request import Request
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ class Holding:
         from anyref.pipelines.memory.telling import lines
 
         largest = max(asked, key=lambda one: one.pixels)
-        work = Work(largest.shape, largest.steps, largest.guided, largest.pictures)
+        work = Work(
+            largest.shape, largest.steps, largest.guided, largest.pictures, largest.contrasts
+        )
         plan, prediction = plan_memory(model, self.memory, device, dtype, file, work)
         found, sizes = device_here(device), sizes_of(describe_model(model), file)
         for line in lines(sizes, plan, prediction, found.name, found.speed):
@@ -90,12 +93,18 @@ WHOLE = Holding()
 
 @dataclass(frozen=True)
 class Asked:
-    """What a plan has to know of a request. shape: of the network. pictures: of references."""
+    """What a plan has to know of a request.
+
+    Args:
+        shape: of the network. pictures: of references. contrasts: references with a pass of their
+            own (`models.strength`).
+    """
 
     shape: PixelShape
     steps: int
     guided: bool
-    pictures: int
+    pictures: int = 1
+    contrasts: int = 0
 
     @property
     def pixels(self) -> int:
@@ -108,11 +117,23 @@ class Asked:
         """A request, absent values taken from the model's defaults."""
         scale = request.guidance_scale
         guidance = defaults.get("guidance_scale", 5.0) if scale is None else scale
+        by_guidance = (request.strength_map or defaults.get("strength_map")) == "guidance"
+        acting = sum(reference.strength not in (0.0, 1.0) for reference in request.references)
         return cls(
             shape,
             request.num_inference_steps or defaults["num_inference_steps"],
             guidance > 1.0,
             sum(len(reference.images) for reference in request.references),
+            acting if by_guidance else 0,
+        )
+
+    @classmethod
+    def usual(cls, defaults: Mapping[str, Any]) -> Asked:
+        """A request that leaves all to the model, with one picture."""
+        return cls(
+            PixelShape(defaults["num_frames"], defaults["height"], defaults["width"]),
+            defaults["num_inference_steps"],
+            defaults["guidance_scale"] > 1.0,
         )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anyref.cli import progress
+from anyref.cli import options, progress
 from anyref.errors import AnyRefError
+
+if TYPE_CHECKING:
+    from anyref.service.settings import Settings
 
 DEFAULT_MODELS = ("tiny-magref", "tiny-kaleido")
 DAY_SECONDS = 86_400
@@ -32,6 +35,13 @@ Devices = Annotated[
     typer.Option("--device", help="One worker on each, repeatable; every GPU if absent."),
 ]
 Dtype = Annotated[str | None, typer.Option(help="Of the weights; as stored if absent.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|24GB|12GB|8GB|PLAN",
+        help="Hold each model in so much of a device's memory, at the model's usual size.",
+    ),
+]
 Keys = Annotated[
     Path | None, typer.Option(metavar="FILE", help="API keys, one `name key` per line.")
 ]
@@ -55,6 +65,7 @@ def serve(
     store: StoreUrl = None,
     device: Devices = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     keys: Keys = None,
     client_jobs: ClientJobs = 50,
     keep_days: KeepDays = None,
@@ -75,6 +86,7 @@ def serve(
         default_database,
     )
 
+    options.check_dtype(dtype)
     if no_workers and workers_only:
         raise ServiceError("--no-workers and --workers-only leave nothing; give one of them")
     settings = Settings(
@@ -83,11 +95,13 @@ def serve(
         models=tuple(model or DEFAULT_MODELS),
         devices=() if no_workers else tuple(device or _devices()),
         dtype=dtype,
+        memory=memory,
         keys=read_keys(keys) if keys is not None else {},
         hosts=(*LOOPBACK_NAMES, host),
         limits=Limits(client_jobs=client_jobs),
         times=Times(keep=None if keep_days is None else keep_days * DAY_SECONDS),
     )
+    _tell_plans(settings)
     workers = f"{len(settings.devices)} on {', '.join(settings.devices) or 'no device'}"
     if workers_only:
         progress.line(f"workers: {workers}; Ctrl-C ends them")
@@ -105,6 +119,23 @@ def _devices() -> list[str]:
     import torch
 
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _tell_plans(settings: Settings) -> None:
+    """How the first device will hold each model; raises ModelError for one that does not fit."""
+    if settings.memory is None or not settings.devices:
+        return
+    import torch
+
+    from anyref.cli.holding import Asked, Holding
+    from anyref.pipelines.loading import describe_model
+
+    holding = Holding(memory=settings.memory)
+    holding.check()
+    dtype = None if settings.dtype is None else getattr(torch, settings.dtype)
+    for model in settings.models:
+        usual = Asked.usual(describe_model(model).defaults)
+        holding.arguments(model, [usual], settings.devices[0], dtype)
 
 
 def _check_installed() -> None:

@@ -47,6 +47,7 @@ class AttentionPass:
         memory: of the video; None remembers nothing.
         branch: of guidance. step: counted from 0.
         kernels: compute by `cpu_kernels` where they apply.
+        without: number of a reference with a strength that this pass does not see.
     """
 
     bias: KeyBias | None = None
@@ -54,6 +55,7 @@ class AttentionPass:
     branch: str = "cond"
     step: int = 0
     kernels: bool = False
+    without: int | None = None
 
 
 class CurrentPass(threading.local):

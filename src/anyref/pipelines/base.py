@@ -79,6 +79,7 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
         self.stage_seconds: dict[str, float] = {}
         self.on_stage: Callable[[str], None] | None = None
         self.cpu_kernels = cpu_kernels.has_faster_kernels()
+        self.keeps_between_steps = True
         self.encodings = Encodings()
         self.encoders = Lock()  # for threads: the VAE keeps its causal features in itself
 
@@ -243,6 +244,7 @@ class AnyRefPipeline(PromptEncoding, DiffusionPipeline, WanLoraLoaderMixin):
                 attention_kwargs=attention_kwargs,
                 callback=self._after_step(progress, callback),
                 kernels=self.cpu_kernels and cpu_kernels.pays(tokens, self._width),
+                remember=self.keeps_between_steps,
                 pace=pace,
                 sharing=parallel.guidance_place(),
             )

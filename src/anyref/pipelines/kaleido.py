@@ -97,7 +97,7 @@ class KaleidoPipeline(AnyRefPipeline):
         reference_offset: int | str = 80,
         reference_size: str = "letterbox",
         reference_area: float = 1.0,
-        strength_map: StrengthMap = "attention",
+        strength_map: str = "attention",
         default_negative_prompt: str = KALEIDO_NEGATIVE_PROMPT,
     ) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ class MagrefPipeline(AnyRefPipeline):
         max_sequence_length: int = 512,
         layout: str | None = None,
         shuffle: bool = True,
-        strength_map: StrengthMap = "attention",
+        strength_map: str = "attention",
         default_negative_prompt: str = MAGREF_NEGATIVE_PROMPT,
     ) -> None:
         super().__init__()

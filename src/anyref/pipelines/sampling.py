@@ -184,7 +184,7 @@ class VideoPasses:
             self.texts[branch] = (text, version)
         if self.memory is not None and self.latents is not x:
             self.memory.first, self.latents = None, x
-        run = AttentionPass(None, self.memory, branch, step, self.kernels)
+        run = AttentionPass(None, self.memory, branch, step, self.kernels, without)
         if self.strength is not None:
             progress = step / self.num_steps
             run.bias = self.strength.bias(branch, progress, x, self.place, without)
@@ -257,6 +257,7 @@ def denoise(
     attention_kwargs: dict[str, Any] | None = None,
     callback: StepCallback | None = None,
     kernels: bool = False,
+    remember: bool = True,
     pace: Pace = EXACT,
     sharing: GuidancePlace = BOTH,
 ) -> Tensor:
@@ -271,6 +272,7 @@ def denoise(
         callback: called after each step with its index, timestep and tensors; what it returns
             replaces them.
         kernels: compute by `models.cpu_kernels` where they apply.
+        remember: keep what stays the same between steps.
         pace: what may be left out. sharing: which of the passes this process makes.
 
     Returns:
@@ -285,6 +287,7 @@ def denoise(
         len(steps),
         attention_kwargs,
         kernels=kernels,
+        remember=remember,
         sharing=sharing,
         pace=pace,
     )

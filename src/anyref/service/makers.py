@@ -105,6 +105,7 @@ class PipelineMaker:
     def __init__(self, settings: Settings, device: str) -> None:
         self._places = {served_name(model): model for model in settings.models}
         self._dtype = settings.dtype
+        self._memory = settings.memory
         self._device = device
         self._pipe: AnyRefPipeline | None = None
         self._model: dict[str, Any] = {}
@@ -135,7 +136,7 @@ class PipelineMaker:
         self._pipe, self._model = None, {}  # room for the next one first
         dtype = None if self._dtype is None else getattr(torch, self._dtype)
         place = self._places[name]
-        self._pipe = load_pipeline(place, dtype=dtype, device=self._device)
+        self._pipe = load_pipeline(place, dtype=dtype, device=self._device, memory=self._memory)
         self._model = {"name": name, "hash": model_hash(find_model(place))}
 
 

@@ -65,7 +65,7 @@ class Preview:
 
     def _remember(self, _: Any, __: Any, given: dict[str, Any], output: Any) -> None:
         run = install(self._pipe.transformer).run
-        if run is None or run.branch != "cond":
+        if run is None or run.branch != "cond" or run.without is not None:
             return
         velocity = output[0] if isinstance(output, tuple) else output
         self._noise_level = float(given["timestep"].flatten()[0]) / NUM_TRAIN_TIMESTEPS

@@ -88,6 +88,7 @@ class Settings:
         models: names or folders of models, the first being the default.
         devices: one worker each; none makes a front door without workers.
         dtype: of the weights, as stored when None.
+        memory: how workers hold a model, as `load_pipeline` reads it, for the model's usual size.
         keys: client names by the SHA-256 of their keys; empty serves everybody on this machine.
         hosts: names under which browsers may reach a service without keys.
         stub_step: seconds of a step of the stub model.
@@ -98,6 +99,7 @@ class Settings:
     models: tuple[str, ...]
     devices: tuple[str, ...] = ()
     dtype: str | None = None
+    memory: str | None = None
     keys: dict[str, str] = field(default_factory=dict, repr=False)
     hosts: tuple[str, ...] = LOOPBACK_NAMES
     stub_step: float = 0.02

@@ -27,13 +27,39 @@ def chosen(costs, asked, machine=GPU):
 
 
 def test_cards_people_own_get_plans_that_fit_them(magref):
-    expected = {"24GB": "blocks", "12GB": "blocks", "8GB": "blocks-int8", "48GB": "parts"}
+    expected = {"24GB": "blocks", "12GB": "blocks", "8GB": "blocks", "48GB": "parts"}
     for asked, name in expected.items():
         plan, prediction = chosen(magref, asked)
         assert plan.name == name
         assert prediction.peak <= float(asked[:-2]) * GIB
     assert chosen(magref, "auto")[0].name == "full"
-    assert chosen(magref, "12GB")[0].exact
+    assert chosen(magref, "8GB")[0].exact
+
+
+def test_what_is_kept_between_steps_is_given_up_before_tiles_and_only_where_it_helps(magref):
+    assert chosen(magref, "12GB")[0].keeps
+    plan, prediction = chosen(magref, "8GB")
+    assert (plan.keeps, plan.tiled) == (False, True)
+    kept = predict(magref, replace(plan, keeps=True), True)
+    assert kept.peak > 8 * GIB > prediction.peak
+    assert prediction.step.flops / kept.step.flops == pytest.approx(1.01, abs=0.005)
+
+
+def test_a_reference_with_a_pass_of_its_own_costs_half_a_guided_step(magref):
+    plan, prediction = chosen(magref, "24GB")
+    more = predict(Costs(magref.sizes, replace(WORK, contrasts=1)), plan, True)
+    assert more.step.flops == pytest.approx(1.5 * prediction.step.flops)
+    assert more.step.moved == 1.5 * prediction.step.moved
+    assert more.encode.flops == prediction.encode.flops
+
+
+def test_the_released_sizes_of_both_models_fit_the_smallest_card():
+    for model, shape in (
+        ("magref-14b", PixelShape(81, 480, 832)),
+        ("kaleido-14b", PixelShape(81, 512, 896)),
+    ):
+        plan, _ = chosen(Costs(bench_sizes(model), Work(shape, steps=40)), "8GB")
+        assert plan.exact
 
 
 def test_little_main_memory_means_8_bits_then_files(magref):

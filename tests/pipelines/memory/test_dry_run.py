@@ -22,7 +22,8 @@ CELLS = LatentShape(5, 8, 12)
 DEEP = {**tiny.TRANSFORMER, "num_layers": 4}
 
 
-def test_activations_of_a_deep_model_are_told_by_two_shallow_ones():
+@pytest.mark.parametrize("keeps", [True, False])
+def test_activations_of_a_deep_model_are_told_by_two_shallow_ones(keeps):
     references = ((8, 12), (4, 6))
     config = {**DEEP, "in_channels": 16}
     told = dry_run.steps(
@@ -32,10 +33,11 @@ def test_activations_of_a_deep_model_are_told_by_two_shallow_ones():
         dtype=torch.float32,
         text_length=512,
         references=references,
+        keeps=keeps,
     )
     model = KaleidoTransformer3DModel(**config).eval()
     made = dry_run._conditioning(config, CELLS, torch.float32, 0, references)
-    loop = dry_run._Loop(model, made, config, CELLS, torch.float32, 512, True)
+    loop = dry_run._Loop(model, made, config, CELLS, torch.float32, 512, True, keeps)
     real = measure(loop, (*model.parameters(), *model.buffers()))
     assert told.peak == pytest.approx(real.peak, rel=0.05)
     assert told.flops == pytest.approx(real.flops / 2)

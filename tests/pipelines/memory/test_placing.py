@@ -13,7 +13,9 @@ import tiny
 from anyref import load_pipeline
 from anyref.errors import ModelError
 from anyref.lora import Lora
+from anyref.models.reuse import install
 from anyref.models.weights.eight_bit import ScaledLinear
+from anyref.pipelines.memory.placing import place
 from anyref.pipelines.memory.plan import Plan
 
 
@@ -55,6 +57,17 @@ def test_exact_plans_give_the_same_latents_again_and_again(folder, exact, placem
     assert distance(latents_of(pipe), exact) < 1e-6
 
 
+@pytest.mark.parametrize("family", ["magref", "kaleido"])
+def test_a_plan_that_keeps_nothing_between_steps_gives_the_same_latents(family):
+    pipe, other = (getattr(tiny, family)() for _ in range(2))
+    place(other, Plan(keeps=False), "cpu")
+    kept = []
+    current = install(other.transformer)
+    other.transformer.register_forward_hook(lambda *_: kept.append(current.run.memory))
+    assert torch.equal(latents_of(other), latents_of(pipe))
+    assert set(kept) == {None}
+
+
 @pytest.mark.parametrize("placement", ["device", "blocks", "disk"])
 def test_plans_with_8_bit_weights_stay_near(folder, exact, placement):
     pipe = held(folder, placement, eight_bit=True)
@@ -79,8 +92,6 @@ def test_weights_on_disk_leave_memory_and_their_files_go_with_the_pipeline(folde
 
 def test_tiles_change_a_picture_that_is_larger_than_one_only():
     pipe = tiny.kaleido()
-    from anyref.pipelines.memory.placing import place
-
     place(pipe, Plan(tiled=True), "cpu")
     assert pipe.vae.use_tiling
 

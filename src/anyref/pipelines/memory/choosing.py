@@ -14,6 +14,8 @@ from anyref.pipelines.memory.plan import NAMES, Placement, Plan
 from anyref.pipelines.memory.predict import GIB, Costs, Prediction, predict
 from anyref.pipelines.memory.sizes import ModelSizes
 
+# what saves memory wherever weights wait: (keeps, tiled), the cheaper first
+SAVINGS = ((True, False), (False, False), (True, True), (False, True))
 ASKED = "auto, a budget like 12GB, or a plan's name"
 
 
@@ -99,23 +101,26 @@ def choose(
 def _named(
     name: str, costs: Costs, machine: Machine, dtype: torch.dtype | None
 ) -> tuple[Plan, Prediction]:
-    """The plan of a name, with tiles where it fits with them only."""
+    """The plan of a name, with what else it takes to fit; as it is where nothing helps."""
     place, _, narrow = name.partition("-")
     placement: Placement = "device" if place == "full" else place  # type: ignore[assignment]
-    plan = Plan(placement=placement, eight_bit=bool(narrow), dtype=dtype)
-    prediction = predict(costs, plan, machine.accelerated)
-    if prediction.peak > machine.memory:
-        tiled = replace(plan, tiled=True)
-        smaller = predict(costs, tiled, machine.accelerated)
-        if smaller.peak <= machine.memory:
-            return tiled, smaller
-    return plan, prediction
+    made = []
+    for keeps, tiled in SAVINGS:
+        plan = Plan(
+            placement=placement, eight_bit=bool(narrow), dtype=dtype, keeps=keeps, tiled=tiled
+        )
+        made.append((plan, predict(costs, plan, machine.accelerated)))
+        if made[-1][1].peak <= machine.memory:
+            return made[-1]
+    return made[0]
 
 
 def candidates(
     sizes: ModelSizes, machine: Machine, dtype: torch.dtype | None = None
 ) -> Iterator[Plan]:
     """Plans in the order of preference: exact before tiled before int8, memory before disk.
+
+    Keeping nothing between steps costs little time and no bit, so it comes before tiles.
 
     A transformer stored in float32 that does not fit whole runs in bfloat16 on an accelerator, as
     both authors run theirs.
@@ -126,10 +131,15 @@ def candidates(
         dtype = torch.bfloat16
         yield Plan(dtype=dtype)
     places: tuple[Placement, ...] = ("device", "parts", "blocks")
-    for narrow in (False, True):
-        for tiled in (False, True):
-            for placement in places if machine.accelerated else places[:1]:
-                yield Plan(placement=placement, eight_bit=narrow, dtype=dtype, tiled=tiled)
-    for narrow in (False, True):
-        for tiled in (False, True):
-            yield Plan(placement="disk", eight_bit=narrow, dtype=dtype, tiled=tiled)
+    disk: tuple[Placement, ...] = ("disk",)
+    for rooms in (places if machine.accelerated else places[:1], disk):
+        for narrow in (False, True):
+            for keeps, tiled in SAVINGS:
+                for placement in rooms:
+                    yield Plan(
+                        placement=placement,
+                        eight_bit=narrow,
+                        dtype=dtype,
+                        keeps=keeps,
+                        tiled=tiled,
+                    )

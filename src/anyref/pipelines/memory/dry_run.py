@@ -41,20 +41,21 @@ def steps(
     image_tokens: int = 0,
     references: tuple[tuple[int, int], ...] = (),
     guided: bool = True,
+    keeps: bool = True,
 ) -> Cost:
     """Peak of the denoising loop beside weights; operations of one step.
 
     Args:
         model_class: of the transformer. config: its arguments.
         references: (h, w) latent cells of each picture that becomes tokens (Kaleido's).
-        guided: two passes per step.
+        guided: two passes per step. keeps: as the memory plan's.
     """
     costs = []
     for blocks in (FEWEST, FEWEST + 1):
         with _without_numbers():
             model = _network(model_class, {**config, "num_layers": blocks}, dtype)
             made = _conditioning(config, cells, dtype, image_tokens, references)
-            run = _Loop(model, made, config, cells, dtype, text_length, guided)
+            run = _Loop(model, made, config, cells, dtype, text_length, guided, keeps)
             costs.append(measure(run, (*model.parameters(), *model.buffers())))
     whole = costs[0].extrapolate(costs[1], config["num_layers"] - FEWEST)
     # keys and values of the text and the image are made in the first step, so count one step only
@@ -75,15 +76,16 @@ class _Loop:
         dtype: torch.dtype,
         text_length: int,
         guided: bool,
+        keeps: bool,
     ) -> None:
         size = (1, config["out_channels"], cells.num_frames, cells.height, cells.width)
-        self.model, self.made, self.guided = model, made, guided
+        self.model, self.made, self.guided, self.keeps = model, made, guided, keeps
         self.latents = torch.empty(size)
         self.texts = [torch.empty(1, text_length, config["text_dim"], dtype=dtype) for _ in "pn"]
 
     @torch.no_grad()
     def __call__(self) -> None:
-        passes = VideoPasses(self.model, self.made, self.latents, self.STEPS)
+        passes = VideoPasses(self.model, self.made, self.latents, self.STEPS, remember=self.keeps)
         latents = self.latents
         for step in range(self.STEPS):
             t = torch.tensor(500.0)

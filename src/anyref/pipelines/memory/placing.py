@@ -28,6 +28,7 @@ def place(pipe: Any, plan: Plan, device: str | torch.device) -> Any:
         the pipeline.
     """
     device = torch.device(device)
+    pipe.keeps_between_steps = plan.keeps
     if plan.tiled and pipe.vae is not None:
         pipe.vae.enable_tiling()
     if plan.placement == "parts" and device.type != "cpu":

@@ -23,12 +23,15 @@ class Plan:
             same from files.
         eight_bit: linear layers of transformer and text encoder are stored as int8.
         dtype: of the transformer's other weights, and of its products; as stored when None.
+        keeps: what stays the same over the steps of a video (keys and values of text and image)
+            is kept; otherwise every pass computes it anew, to the same bits.
         tiled: the VAE works on tiles of 256 pixels, blended where they overlap.
     """
 
     placement: Placement = "device"
     eight_bit: bool = False
     dtype: torch.dtype | None = None
+    keeps: bool = True
     tiled: bool = False
 
     @property

@@ -34,17 +34,23 @@ VAE_SHARE = 0.25  # of the transformer's utilisation: convolutions of few channe
 
 @dataclass(frozen=True)
 class Work:
-    """What shall be made. shape: network frames and pixels. references: pictures."""
+    """What shall be made.
+
+    Args:
+        shape: network frames and pixels. references: pictures. contrasts: references of the
+            strength map "guidance", with a pass of their own.
+    """
 
     shape: PixelShape
     steps: int
     guided: bool = True
     references: int = 1
+    contrasts: int = 0
 
     @property
     def passes(self) -> int:
         """Of the transformer, per step."""
-        return 1 + self.guided
+        return 1 + self.guided + self.contrasts
 
 
 @dataclass(frozen=True)
@@ -126,14 +132,15 @@ class Costs:
     def __init__(self, sizes: ModelSizes, work: Work) -> None:
         self.sizes, self.work = sizes, work
         self.cells = sizes.rules.latent(work.shape)
-        self._steps: dict[torch.dtype, Cost] = {}
+        self._steps: dict[tuple[torch.dtype, bool], Cost] = {}
 
-    def steps(self, dtype: torch.dtype) -> Cost:
-        """The loop's, whose products are of a dtype."""
-        if dtype not in self._steps:
+    def steps(self, dtype: torch.dtype, keeps: bool = True) -> Cost:
+        """The loop's, whose products are of a dtype. keeps: what stays the same, between steps."""
+        key = (dtype, keeps)
+        if key not in self._steps:
             sizes, cells = self.sizes, self.cells
             pictures = self.work.references if sizes.references_are_tokens else 0
-            self._steps[dtype] = dry_run.steps(
+            self._steps[key] = dry_run.steps(
                 sizes.model_class,
                 sizes.config,
                 cells,
@@ -142,14 +149,15 @@ class Costs:
                 image_tokens=sizes.image_tokens,
                 references=((cells.height, cells.width),) * pictures,
                 guided=self.work.guided,
+                keeps=keeps,
             )
-        return self._steps[dtype]
+        return self._steps[key]
 
     @property
     def text(self) -> float:
         """Operations of the text encoder: two per weight and token."""
         part = self.sizes.parts.get("text_encoder")
-        tokens = self.sizes.text_length * self.work.passes
+        tokens = self.sizes.text_length * (1 + self.work.guided)
         return 0.0 if part is None else 2.0 * part.matrices * tokens
 
     def encoded(self, tiled: bool) -> Cost:
@@ -224,7 +232,7 @@ def predict(costs: Costs, plan: Plan, accelerated: bool) -> Prediction:
     sizes, work = costs.sizes, costs.work
     held = {name: part.num_bytes(plan.form(name)) for name, part in sizes.parts.items()}
     form, transformer = plan.form("transformer"), sizes.parts["transformer"]
-    loop = costs.steps(form.dtype or transformer.dtype)
+    loop = costs.steps(form.dtype or transformer.dtype, plan.keeps)
     on_device = _on_device(costs, plan, held, accelerated)
     encoded, decoded = costs.encoded(plan.tiled), costs.decoded(plan.tiled)
     from_disk = plan.placement == "disk"
@@ -243,7 +251,7 @@ def predict(costs: Costs, plan: Plan, accelerated: bool) -> Prediction:
         step=Stage(
             weights=on_device["step"],
             activations=loop.peak + transformer.widened(form),
-            flops=loop.flops,
+            flops=loop.flops * work.passes / (1 + work.guided),
             moved=work.passes * held["transformer"] if streamed else 0.0,
             from_disk=from_disk,
         ),
@@ -291,5 +299,5 @@ def _host(
         return sum(held.values()) + PROCESS
     converted = sum(size for name, size in held.items() if plan.form(name) != Form())
     dtype = plan.dtype or costs.sizes.parts["transformer"].dtype
-    working = 0.0 if accelerated else max(on_device.values()) + costs.steps(dtype).peak
+    working = 0.0 if accelerated else max(on_device.values()) + costs.steps(dtype, plan.keeps).peak
     return max(converted, working) + PROCESS

@@ -31,6 +31,8 @@ def lines(
         where = WHERE["device" if name == "vae" and plan.placement != "parts" else plan.placement]
         tiles = ", in tiles of 256 pixels" if name == "vae" and plan.tiled else ""
         yield f"{name}: {amount(part.num_bytes(form))} ({kept}), {where}{tiles}"
+    if not plan.keeps:
+        yield "keys and values of text and image: computed in every pass, not kept"
     stages = {"encode": prediction.encode, "steps": prediction.step, "decode": prediction.decode}
     each = ", ".join(
         f"{name} {amount(stage.weights)} + {amount(stage.activations)}"
