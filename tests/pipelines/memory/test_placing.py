@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import tiny
-from anyref import load_pipeline
+from anyref import Reference, load_pipeline
 from anyref.errors import ModelError
 from anyref.lora import Lora
 from anyref.models.reuse import install
@@ -66,6 +66,22 @@ def test_a_plan_that_keeps_nothing_between_steps_gives_the_same_latents(family):
     other.transformer.register_forward_hook(lambda *_: kept.append(current.run.memory))
     assert torch.equal(latents_of(other), latents_of(pipe))
     assert set(kept) == {None}
+
+
+@pytest.mark.parametrize("cache", ["taylorseer:2", "first-block:0.3"])
+def test_step_caches_and_strength_act_under_offloading_as_without(folder, cache):
+    def made(pipe):
+        return pipe(
+            "a",
+            references=[Reference([tiny.picture()], strength=2.0)],
+            generator=torch.Generator().manual_seed(0),
+            output_type="latent",
+            num_inference_steps=10,
+            strength_map="guidance",
+            step_cache=cache,
+        ).frames
+
+    assert distance(made(held(folder, "disk")), made(load_pipeline(folder))) < 1e-6
 
 
 @pytest.mark.parametrize("placement", ["device", "blocks", "disk"])
