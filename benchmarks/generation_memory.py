@@ -66,6 +66,7 @@ def run_step(model: str, frames: int) -> dict[str, int]:
     """What one step adds to the memory that the loaded model takes."""
     from anyref import load_pipeline
     from anyref.pipelines.sampling import VideoPasses
+    from anyref.pipelines.side_by_side import in_turn
     from anyref.request import PixelShape
 
     pipe = load_pipeline(model)
@@ -79,8 +80,7 @@ def run_step(model: str, frames: int) -> dict[str, int]:
     forget_peak()
     before = status("VmRSS")
     passes = VideoPasses(pipe.transformer, made, latents, 1, kernels=pipe.cpu_kernels)
-    for branch, text in zip(("cond", "uncond"), texts, strict=True):
-        passes.velocity(branch, 0, torch.tensor(500.0), latents, text, made)
+    passes.guided(0, torch.tensor(500.0), latents, (texts[0], texts[1]), made, 5.0, in_turn)
     return {"step": status("VmHWM") - before}
 
 

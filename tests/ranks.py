@@ -19,7 +19,7 @@ from anyref.errors import RequestError
 from anyref.models import cpu_kernels
 from anyref.pipelines import parallel
 
-Case = dict[str, Any]  # family; layout, request, kernels and times where not the defaults
+Case = dict[str, Any]  # family; layout, request, kernels, times, strided where not the defaults
 
 
 def latents(case: Case, layout: str | None = None) -> np.ndarray:
@@ -27,7 +27,9 @@ def latents(case: Case, layout: str | None = None) -> np.ndarray:
     kept, cpu_kernels.MIN_VALUES = cpu_kernels.MIN_VALUES, 0
     pipe = getattr(tiny, case["family"])()
     pipe.cpu_kernels, made = case.get("kernels", False), []
-    decode = pipe._decode
+    decode, noise = pipe._decode, pipe._noise
+    if case.get("strided"):  # as noise of a caller's own may be
+        pipe._noise = lambda *given: noise(*given).transpose(1, 2).contiguous().transpose(1, 2)
     pipe._decode = lambda x, *options: made.append(x) or decode(x, *options)
     try:
         if layout is not None:

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from anyref.cli.holding import Asked, Holding, recorded
 from anyref.errors import ModelError, RequestError
+from anyref.pipelines.memory.dry_run import Strengths
 from anyref.request import PixelShape, Reference, Request
 
 
@@ -64,10 +65,10 @@ def test_references_with_a_pass_of_their_own_count_as_time(fields, passes):
     ]
     request = Request(prompt="x", references=references, **fields)
     shape, defaults = PixelShape(17, 96, 96), {"num_inference_steps": 9}
-    assert Asked.of(request, shape, defaults).contrasts == passes
-    assert Asked.of(request, shape, defaults | {"strength_map": "guidance"}).contrasts == (
-        passes if fields else 2
-    )
+    asked = Asked.of(request, shape, defaults)
+    assert Strengths(asked.strengths, asked.strength_map).contrasts == passes
+    asked = Asked.of(request, shape, defaults | {"strength_map": "guidance"})
+    assert asked.strength_map == fields.get("strength_map", "guidance")
 
 
 def test_the_largest_request_decides():

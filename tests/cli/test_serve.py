@@ -60,7 +60,19 @@ def test_a_memory_plan_is_told_per_model_and_reaches_the_workers(anyref, started
     for memory, said in (("plenty", "use auto"), ("0.1GB", "tiny-magref does not fit")):
         code, _, told = anyref(*arguments, "--memory", memory)
         assert (code, said in told) == (2, True)
+    assert anyref("serve", "--no-workers", "--memory", "plenty")[0] == 2
     assert len(started) == 1
+
+
+def test_no_gpu_is_touched_to_tell_a_plan(anyref, started, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: 1 / 0)
+    for memory, told in (("2GB", 1), ("full", 1), ("auto", 0)):
+        arguments = ("--model", "tiny-magref", "--device", "cuda:1", "--memory", memory)
+        code, _, said = anyref("serve", *arguments)
+        assert (code, said.count("on cuda:1")) == (0, told)
+    assert anyref("serve", "--model", "stub", "--device", "cpu", "--memory", "full")[0] == 0
 
 
 def test_a_dtype_that_no_model_runs_in_is_refused(anyref, started):

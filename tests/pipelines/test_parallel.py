@@ -23,6 +23,7 @@ TWO: tuple[ranks.Case, ...] = (
     {"family": "kaleido", "request": {"strength": 3.0}, "kernels": True},
     {"family": "kaleido", "layout": "cfg=2", "request": {"strength": 3.0}},
     {"family": "magref", "request": GUIDED},
+    {"family": "kaleido", "layout": "cfg=2", "strided": True},
     {"family": "kaleido", "layout": "cfg=2", "request": GUIDED | {"speed": "fast"}},
     {"family": "kaleido", "layout": "cfg=2", "request": GUIDED | {"speed": "distilled"}},
     {"family": "magref", "request": {"num_inference_steps": 8, "speed": "balanced"}},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import threading
 from functools import partial
 
@@ -9,6 +10,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
 import tiny
+from anyref import Reference
 from anyref.models.reuse import install
 from anyref.pipelines import sampling
 from anyref.pipelines.side_by_side import fits, side_by_side
@@ -68,6 +70,8 @@ def test_passes_share_the_processor_only_where_nothing_keeps_a_memory(two_thread
     model, x = nn.Sequential(nn.Linear(2, 2)), torch.zeros(1)
     assert fits(model, x)
     assert not fits(model, torch.zeros(1, device="meta"))
+    with torch.autocast("cpu"):
+        assert not fits(model, x)
     model[0]._hf_hook = object()
     assert not fits(model, x)
     del model[0]._hf_hook
@@ -80,6 +84,33 @@ def test_passes_share_the_processor_only_where_nothing_keeps_a_memory(two_thread
     assert not fits(model, x)
     torch.set_num_threads(1)
     assert not fits(nn.Linear(2, 2), x)
+
+
+def test_passes_that_share_a_text_may_run_at_once_while_a_callback_changes_it(two_threads):
+    """Guidance on a reference without guidance on text: both passes read the prompt."""
+    pipe = tiny.kaleido()
+
+    def video():
+        return pipe(
+            "a",
+            references=[Reference([tiny.picture()], strength=2.0)],
+            strength_map="guidance",
+            guidance_scale=1.0,
+            num_inference_steps=20,
+            generator=torch.Generator().manual_seed(3),
+            output_type="latent",
+            callback_on_step_end=lambda *given: {"prompt_embeds": given[3]["prompt_embeds"] * 1.01},
+            callback_on_step_end_tensor_inputs=["prompt_embeds"],
+        ).frames
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        at_once = video()
+    finally:
+        sys.setswitchinterval(interval)
+    torch.set_num_threads(1)
+    assert torch.allclose(video(), at_once, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", [tiny.magref, tiny.kaleido])

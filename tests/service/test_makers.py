@@ -17,6 +17,7 @@ from anyref.request import Reference, Request
 from anyref.service import makers
 from anyref.service.makers import Pace, PipelineMaker, StubMaker, maker_for
 from anyref.service.preview import Preview
+from anyref.service.settings import Settings
 
 FAMILIES = {"magref": tiny.magref, "kaleido": tiny.kaleido}
 
@@ -45,6 +46,15 @@ def test_previews_show_the_video_and_change_nothing(family, monkeypatch):
     shown = [progress.preview for progress in told if progress.preview is not None]
     assert len(shown) == 1  # of two steps, the last needs none
     assert {progress.stage for progress in told} == {"encode", "steps", "decode"}
+
+
+def test_what_may_change_the_bytes_is_in_the_record(tmp_path):
+    folder = tiny.tiny_kaleido_folder(tmp_path / "model")
+    settings = Settings(
+        database="", store="", models=(str(folder),), memory="blocks-int8", dtype="bfloat16"
+    )
+    made = PipelineMaker(settings, "cpu").make(request(num_inference_steps=1), lambda _: None)
+    assert (made.model["memory"], made.model["dtype"]) == ("blocks-int8", "bfloat16")
 
 
 def test_a_preview_shows_no_pass_that_a_reference_is_hidden_from():

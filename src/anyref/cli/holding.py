@@ -73,14 +73,15 @@ class Holding:
             return made
         from anyref.bench.devices import device_here
         from anyref.pipelines.loading import describe_model, plan_memory
+        from anyref.pipelines.memory.dry_run import Strengths
         from anyref.pipelines.memory.predict import Work
         from anyref.pipelines.memory.sizes import sizes_of
         from anyref.pipelines.memory.telling import lines
 
         largest = max(asked, key=lambda one: one.pixels)
-        work = Work(
-            largest.shape, largest.steps, largest.guided, largest.pictures, largest.contrasts
-        )
+        acting = (Strengths(one.strengths, one.strength_map) for one in asked)
+        strengths = max(acting, key=lambda one: (one.contrasts, len(one.acting)))
+        work = Work(largest.shape, largest.steps, largest.guided, largest.pictures, strengths)
         plan, prediction = plan_memory(model, self.memory, device, dtype, file, work)
         found, sizes = device_here(device), sizes_of(describe_model(model), file)
         for line in lines(sizes, plan, prediction, found.name, found.speed):
@@ -96,15 +97,16 @@ class Asked:
     """What a plan has to know of a request.
 
     Args:
-        shape: of the network. pictures: of references. contrasts: references with a pass of their
-            own (`models.strength`).
+        shape: of the network. pictures: of references. strengths: of references, and how they
+            act.
     """
 
     shape: PixelShape
     steps: int
     guided: bool
     pictures: int = 1
-    contrasts: int = 0
+    strengths: tuple[float, ...] = ()
+    strength_map: str = "attention"
 
     @property
     def pixels(self) -> int:
@@ -115,25 +117,18 @@ class Asked:
     @classmethod
     def of(cls, request: Request, shape: PixelShape, defaults: Mapping[str, Any]) -> Asked:
         """A request, absent values taken from the model's defaults."""
+        from anyref.pipelines.speed import with_preset
+
+        request = with_preset(request)
         scale = request.guidance_scale
         guidance = defaults.get("guidance_scale", 5.0) if scale is None else scale
-        by_guidance = (request.strength_map or defaults.get("strength_map")) == "guidance"
-        acting = sum(reference.strength not in (0.0, 1.0) for reference in request.references)
         return cls(
             shape,
             request.num_inference_steps or defaults["num_inference_steps"],
             guidance > 1.0,
             sum(len(reference.images) for reference in request.references),
-            acting if by_guidance else 0,
-        )
-
-    @classmethod
-    def usual(cls, defaults: Mapping[str, Any]) -> Asked:
-        """A request that leaves all to the model, with one picture."""
-        return cls(
-            PixelShape(defaults["num_frames"], defaults["height"], defaults["width"]),
-            defaults["num_inference_steps"],
-            defaults["guidance_scale"] > 1.0,
+            tuple(reference.strength for reference in request.references),
+            request.strength_map or defaults.get("strength_map", "attention"),
         )
 
 

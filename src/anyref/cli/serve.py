@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,20 +123,38 @@ def _devices() -> list[str]:
 
 
 def _tell_plans(settings: Settings) -> None:
-    """How the first device will hold each model; raises ModelError for one that does not fit."""
-    if settings.memory is None or not settings.devices:
+    """How workers will hold each model at its usual size; "auto" each worker finds out itself.
+
+    No GPU is asked, so that this process takes none of its memory.
+
+    Raises:
+        ModelError: a word that is unknown, or a budget that a model does not fit.
+    """
+    if settings.memory is None:
         return
     import torch
 
-    from anyref.cli.holding import Asked, Holding
-    from anyref.pipelines.loading import describe_model
+    from anyref.pipelines.loading import describe_model, usual_work
+    from anyref.pipelines.memory.choosing import Machine, check_asked, choose, this_machine
+    from anyref.pipelines.memory.predict import Costs
+    from anyref.pipelines.memory.sizes import sizes_of
+    from anyref.pipelines.memory.telling import lines
+    from anyref.service.catalog import STUB
 
-    holding = Holding(memory=settings.memory)
-    holding.check()
+    check_asked(settings.memory)
+    if settings.memory == "auto" or not settings.devices:
+        return
     dtype = None if settings.dtype is None else getattr(torch, settings.dtype)
+    device, host = settings.devices[0], this_machine("cpu").host
     for model in settings.models:
-        usual = Asked.usual(describe_model(model).defaults)
-        holding.arguments(model, [usual], settings.devices[0], dtype)
+        if model == STUB:
+            continue
+        info = describe_model(model)
+        sizes = sizes_of(info, None)
+        machine = Machine(device, math.inf, host)
+        plan, told = choose(settings.memory, Costs(sizes, usual_work(info)), machine, dtype)
+        for line in (f"{model}:", *lines(sizes, plan, told, device)):
+            progress.line(line, error=True)
 
 
 def _check_installed() -> None:

@@ -98,19 +98,23 @@ class SelfAttention(_Processor):
         """As the stock processor: (B, N, H * D) to (B, N, H * D)."""
         run, compute = running(self.current), super().__call__
         biased = run is not None and run.bias is not None and run.bias.acts(self.block)
-        shared = run.memory if run is not None and self.block == 0 and not biased else None
-        if run is not None and shared is not None and shared.first is not None:
-            step, known = shared.first
-            if step == run.step:
-                return known
         special = biased or (run is not None and run.kernels)
         special = special or _goes_round(self._parallel_config, hidden_states.device)
-        if run is None or not special:
-            out = compute(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-        else:
-            out = self._computed(run, attn, hidden_states, rotary_emb, biased)
-        if run is not None and shared is not None:
-            shared.first = (run.step, out)
+
+        def attended() -> Tensor:
+            if run is None or not special:
+                return compute(
+                    attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb
+                )
+            return self._computed(run, attn, hidden_states, rotary_emb, biased)
+
+        if run is None or run.memory is None or self.block != 0 or biased:
+            return attended()
+        with run.memory.turn:
+            step, out = run.memory.first or (None, None)
+            if out is None or step != run.step:
+                out = attended()
+                run.memory.first = (run.step, out)
         return out
 
     def _computed(

@@ -26,15 +26,17 @@ class Memory:
         pairs: keys and values of the context, of the image before the text, by branch and block.
         outputs: of modules whose input stays the same, with that input.
         first: step, and the first block's self-attention in it, which knows nothing of the text.
+        turn: of passes that run at once, to compute `first` or to find it.
     """
 
     pairs: dict[tuple[str, int], tuple[Pair, ...]] = field(default_factory=dict)
     outputs: dict[Hashable, tuple[Any, Any]] = field(default_factory=dict)
     first: tuple[int, Tensor] | None = None
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def forget(self, branch: str) -> None:
         """Drop what was kept of a branch's text."""
-        for key in [key for key in list(self.pairs) if key[0] == branch]:  # others may be added
+        for key in [key for key in self.pairs if key[0] == branch]:
             del self.pairs[key]
 
 

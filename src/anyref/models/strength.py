@@ -18,7 +18,8 @@ arXiv 2211.09800, equation 3): one more pass per reference in which it alone is 
 
     v + sum_k (gamma_k - 1) (v_full - v_k)
 
-A reference of strength 0 is hidden in every pass, whatever the map: the bias is HIDDEN.
+A reference of strength 0 is hidden in every pass, whatever the map: the bias is HIDDEN, also for
+other references' tokens, which would carry it to the video.
 
 Axes: B batch, K references with a strength, N tokens of the sequence, n of them on this process,
 H heads, D channels of a head.
@@ -119,6 +120,13 @@ def _of_keys(
     acting = [k for k, strength in enumerate(strengths) if strength != 1.0]
     if not acting:
         return None
+    bare = [k for k in acting if not keys[:, k].any()]
+    if bare:
+        raise RequestError(
+            f"reference {bare[0]} (counted from 0) covers no token of its own, so its strength "
+            f"{strengths[bare[0]]:g} would have no effect; give it a larger box, or leave strength "
+            "out"
+        )
     return ReferenceStrength(
         keys=keys[:, acting],
         gains=tuple(float(strengths[k]) for k in acting),
@@ -126,15 +134,6 @@ def _of_keys(
         map=how,  # type: ignore[arg-type]
         depth=depth,
     )
-
-
-def check_steps(strength: ReferenceStrength, num_steps: int) -> None:
-    """Raise RequestError when a video of so few steps would never use the map."""
-    if strength.map == "attention" and math.ceil(START * num_steps) >= num_steps:
-        raise RequestError(
-            f"reference strength reads where the video looks in one step and acts in the next; "
-            f"{num_steps} step is too few, use 2 or more, or strength_map='uniform'"
-        )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -206,6 +205,22 @@ class StrengthOfVideo:
         self.maps: dict[str, Tensor] = {}  # (B, N, K) by branch
         self.seen = False  # attention has been given a bias
 
+    def check(self, num_steps: int) -> None:
+        """Raise RequestError where a strength could not act in a video of so many steps."""
+        if self.strength.map == "attention" and math.ceil(START * num_steps) >= num_steps:
+            raise RequestError(
+                "reference strength reads where the video looks in one step and acts in the next; "
+                f"{num_steps} step is too few, use 2 or more, or strength_map='uniform'"
+            )
+        counts = self.keys[0].sum(0)
+        hidden = counts[[k for k, gain in enumerate(self.strength.gains) if gain == 0.0]].sum()
+        if max(counts.max(), hidden) >= self.keys.shape[1]:
+            raise RequestError(
+                "references with a strength other than 1 cover the whole video, so there is "
+                "nothing to weigh them against; leave strength out, give smaller boxes or more "
+                "frames"
+            )
+
     def bias(
         self,
         branch: str,
@@ -221,8 +236,6 @@ class StrengthOfVideo:
             without: number of the reference that the pass shall not see.
         """
         gains = self._gains(branch, progress, without)
-        if gains is not None:
-            gains[:, : self.strength.leading] = 0.0
         return KeyBias(
             keys=self.keys.to(like.device),
             gains=None if gains is None else gains.to(like.device),
@@ -232,17 +245,18 @@ class StrengthOfVideo:
 
     def _gains(self, branch: str, progress: float, without: int | None) -> Tensor | None:
         """(B or 1, N, K) logits, None where all are 0."""
-        hidden = self.logits == HIDDEN
-        if without is not None:
-            hidden[without] = True
+        hidden = [gain == 0.0 or k == without for k, gain in enumerate(self.strength.gains)]
         gains = None
         if self.strength.map == "uniform":
             gains = self.logits.expand_as(self.keys).clone()
         elif self.strength.map == "attention" and branch in self.maps and progress >= START:
             gains = self.logits.to(self.maps[branch]) * self.maps[branch]
-        elif hidden.any():
+        elif any(hidden):
             gains = torch.zeros_like(self.keys)
-        return None if gains is None else gains.masked_fill(hidden.to(gains.device), HIDDEN)
+        if gains is None:
+            return None
+        gains[:, : self.strength.leading] = 0.0
+        return gains.masked_fill(torch.tensor(hidden, device=gains.device), HIDDEN)
 
     def learn(self, branch: str, bias: KeyBias) -> None:
         """Keep the map that a pass has read; a pass that a step cache skipped has read none.

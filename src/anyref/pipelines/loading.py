@@ -232,15 +232,18 @@ def plan_memory(
         ModelError: a word that is unknown, or nothing fits.
     """
     info = describe_model(name_or_folder)
-    if work is None:
-        defaults = info.defaults
-        work = Work(
-            shape=PixelShape(defaults["num_frames"], defaults["height"], defaults["width"]),
-            steps=defaults["num_inference_steps"],
-            guided=defaults["guidance_scale"] > 1.0,
-        )
-    costs = Costs(sizes_of(info, transformer), work)
+    costs = Costs(sizes_of(info, transformer), work or usual_work(info))
     return choose(asked, costs, this_machine(device), dtype)
+
+
+def usual_work(info: ModelInfo) -> Work:
+    """A video of the model's defaults, with one picture."""
+    defaults = info.defaults
+    return Work(
+        shape=PixelShape(defaults["num_frames"], defaults["height"], defaults["width"]),
+        steps=defaults["num_inference_steps"],
+        guided=defaults["guidance_scale"] > 1.0,
+    )
 
 
 def _eight_bit_parts(

@@ -22,7 +22,7 @@ from anyref.models.passes import AttentionPass, Memory
 from anyref.models.reuse import attending
 from anyref.models.sequence import WHOLE, sequence_place
 from anyref.models.step_cache import skipping
-from anyref.models.strength import StrengthOfVideo, check_steps
+from anyref.models.strength import StrengthOfVideo
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.side_by_side import Together, fits, side_by_side
 from anyref.pipelines.speed import EXACT, Pace
@@ -100,12 +100,14 @@ class GuidancePlace:
     def made(
         self, passes: Sequence[Callable[[], Tensor]], like: Tensor, together: Together[Tensor]
     ) -> list[Tensor]:
-        """What all passes give, each a tensor like `like`."""
+        """What all passes give, each (B, C, F, H, W) float32 as `like` is large."""
         if self.count == 1:
             return together(passes)
         mine = [i % self.count == self.rank for i in range(len(passes))]
         shared = [
-            run().contiguous() if own else torch.empty_like(like)
+            run().contiguous()
+            if own
+            else torch.empty(like.shape, dtype=torch.float32, device=like.device)
             for run, own in zip(passes, mine, strict=True)
         ]
         for i, tensor in enumerate(shared):
@@ -124,9 +126,6 @@ class VideoPasses:
         kernels: compute by `cpu_kernels` where they apply.
         remember: keep what stays the same between steps.
         sharing: which of guidance's passes this process makes. pace: when guidance acts.
-
-    Raises:
-        RequestError: for references of a strength that too few steps could give.
     """
 
     def __init__(
@@ -146,11 +145,9 @@ class VideoPasses:
         self.num_steps, self.kernels, self.sharing, self.pace = num_steps, kernels, sharing, pace
         self.memory = Memory() if remember else None
         self.texts: dict[str, tuple[Tensor, int]] = {}
-        self.latents: Tensor | None = None  # of the last pass
         self.place = sequence_place(transformer)
         self.strength = None
         if conditioning.strength is not None:
-            check_steps(conditioning.strength, num_steps)
             tokens = math.prod(like.shape[2:]) // math.prod(transformer.config.patch_size)
             self.strength = StrengthOfVideo(
                 conditioning.strength,
@@ -177,13 +174,6 @@ class VideoPasses:
         Returns:
             (B, C, F, H, W) float32: guidance and the solver stay in it, as in Wan.
         """
-        version = 0 if text.is_inference() else text._version  # it grows when text is written to
-        known, seen = self.texts.get(branch, (None, 0))
-        if self.memory is not None and (known is not text or seen != version):
-            self.memory.forget(branch)
-            self.texts[branch] = (text, version)
-        if self.memory is not None and self.latents is not x:
-            self.memory.first, self.latents = None, x
         run = AttentionPass(None, self.memory, branch, step, self.kernels, without)
         if self.strength is not None:
             progress = step / self.num_steps
@@ -200,6 +190,22 @@ class VideoPasses:
         if self.strength is not None and run.bias is not None:
             self.strength.learn(branch, run.bias)
         return velocity.float()
+
+    def _forget_what_changed(self, texts: dict[str, Tensor]) -> None:
+        """Drop what was kept of the step before, and of texts that a callback has replaced.
+
+        Args:
+            texts: by branch. Passes that run at once find nothing to drop.
+        """
+        if self.memory is None:
+            return
+        for branch, text in texts.items():
+            version = 0 if text.is_inference() else text._version  # it grows with every writing
+            known, seen = self.texts.get(branch, (None, 0))
+            if known is not text or seen != version:
+                self.memory.forget(branch)
+                self.texts[branch] = (text, version)
+        self.memory.first = None
 
     def guided(
         self,
@@ -223,10 +229,11 @@ class VideoPasses:
         """
         positive, negative = texts
         at, guides = (step, timestep, x), self.pace.guides(step, self.num_steps)
-        passes = [partial(self.velocity, "cond", *at, positive, made)]
+        passes, read = [partial(self.velocity, "cond", *at, positive, made)], {"cond": positive}
         if guides and negative is not None and scale > 1.0:
-            free = without_prompt(made, positive)
+            free, read["uncond"] = without_prompt(made, positive), negative
             passes.append(partial(self.velocity, "uncond", *at, negative, free))
+        self._forget_what_changed(read)
         last = len(passes) - 1
         contrasts = self.strength.contrasts if guides and self.strength is not None else []
         passes += [partial(passes[last], without=k) for k, _ in contrasts]
@@ -240,7 +247,7 @@ class VideoPasses:
 
     def independent(self, x: Tensor, made: Conditioning) -> bool:
         """Whether the passes of a step know nothing of each other, and gain by running at once."""
-        alone = self.sharing.count == 1 and self.place == WHOLE
+        alone = self.sharing.count == 1 and self.place == WHOLE and not self.attention_kwargs
         biased = self.strength is not None and self.strength.strength.map != "guidance"
         return alone and not biased and made.subjects is None and fits(self.transformer, x)
 
@@ -291,6 +298,8 @@ def denoise(
         sharing=sharing,
         pace=pace,
     )
+    if passes.strength is not None:
+        passes.strength.check(len(steps))
     with (
         skipping(transformer, pace.step_cache, len(steps)),
         side_by_side(at_once=passes.independent(latents, conditioning)) as together,

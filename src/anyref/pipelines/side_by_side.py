@@ -23,10 +23,11 @@ Together = Callable[[Sequence[Callable[[], Made]]], list[Made]]
 def fits(transformer: Any, x: Tensor) -> bool:
     """Whether two passes may run at once: on a CPU of two threads, through nothing with a memory.
 
-    Hooks of accelerate and diffusers move weights or keep what a pass has made, for one pass at a
-    time; compiled code may be compiled anew in the middle of another pass.
+    Automatic precision is a setting of one thread. Hooks of accelerate and diffusers move weights
+    or keep what a pass has made, for one pass at a time; compiled code may be compiled anew in the
+    middle of another pass.
     """
-    if x.device.type != "cpu" or torch.get_num_threads() < 2:
+    if x.device.type != "cpu" or torch.get_num_threads() < 2 or torch.is_autocast_enabled("cpu"):
         return False
     return not any(_remembers(module) for module in transformer.modules())
 
@@ -35,6 +36,11 @@ def _remembers(module: Any) -> bool:
     registry = getattr(module, "_diffusers_hook", None)  # one without hooks does nothing
     hooked = hasattr(module, "_hf_hook") or (registry is not None and registry.hooks)
     return bool(hooked) or module._compiled_call_impl is not None
+
+
+def in_turn(passes: Sequence[Callable[[], Made]]) -> list[Made]:
+    """Run passes one after the other."""
+    return [run() for run in passes]
 
 
 @contextmanager
@@ -46,7 +52,7 @@ def side_by_side(*, at_once: bool) -> Iterator[Together]:
             threads have half of the threads that PyTorch had before.
     """
     if not at_once:
-        yield lambda passes: [run() for run in passes]
+        yield in_turn
         return
     threads = torch.get_num_threads()
     half = threads // 2

@@ -30,6 +30,7 @@ SHOWN_DEFAULTS = (
     "shuffle",
     "reference_offset",
     "reference_size",
+    "strength_map",
     "default_negative_prompt",
 )
 LONGEST = 4  # times a model's usual length: further than that is asked for in numbers

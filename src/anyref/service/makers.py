@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -129,15 +130,24 @@ class PipelineMaker:
     def _load(self, name: str) -> None:
         import torch
 
-        from anyref.pipelines.loading import find_model, load_pipeline, model_hash
+        from anyref.pipelines.loading import find_model, load_pipeline, model_hash, plan_memory
 
         if name not in self._places:
             raise RequestError(f"model {name!r} is not served by this worker")
         self._pipe, self._model = None, {}  # room for the next one first
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what is free is counted below
         dtype = None if self._dtype is None else getattr(torch, self._dtype)
-        place = self._places[name]
-        self._pipe = load_pipeline(place, dtype=dtype, device=self._device, memory=self._memory)
-        self._model = {"name": name, "hash": model_hash(find_model(place))}
+        place, plan = self._places[name], None
+        model: dict[str, Any] = {"name": name, "hash": model_hash(find_model(place))}
+        if self._dtype is not None:
+            model["dtype"] = self._dtype
+        if self._memory is not None:
+            plan, _ = plan_memory(place, self._memory, self._device, dtype)
+            model["memory"] = plan.name
+        self._pipe = load_pipeline(place, dtype=dtype, device=self._device, memory=plan)
+        self._model = model
 
 
 class Pace:

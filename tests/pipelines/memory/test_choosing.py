@@ -10,6 +10,7 @@ import torch
 from anyref.bench.models import bench_sizes
 from anyref.errors import ModelError
 from anyref.pipelines.memory.choosing import Machine, candidates, choose, with_budget
+from anyref.pipelines.memory.dry_run import Strengths
 from anyref.pipelines.memory.predict import GIB, Costs, Work, predict
 from anyref.request import PixelShape
 
@@ -47,8 +48,10 @@ def test_what_is_kept_between_steps_is_given_up_before_tiles_and_only_where_it_h
 
 def test_a_reference_with_a_pass_of_its_own_costs_half_a_guided_step(magref):
     plan, prediction = chosen(magref, "24GB")
-    more = predict(Costs(magref.sizes, replace(WORK, contrasts=1)), plan, True)
-    assert more.step.flops == pytest.approx(1.5 * prediction.step.flops)
+    acting = Strengths((1.0, 3.0), "guidance")
+    more = predict(Costs(magref.sizes, replace(WORK, strengths=acting)), plan, True)
+    assert more.step.flops == pytest.approx(1.5 * prediction.step.flops, rel=0.02)
+    assert 0.1 * GIB < more.step.activations - prediction.step.activations < 0.5 * GIB
     assert more.step.moved == 1.5 * prediction.step.moved
     assert more.encode.flops == prediction.encode.flops
 

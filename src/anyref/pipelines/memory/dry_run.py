@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,15 +21,38 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from anyref.models.strength import ReferenceStrength
 from anyref.pipelines.conditioning import Conditioning
 from anyref.pipelines.decoding import decoded_chunks
 from anyref.pipelines.memory.meter import Cost, measure
 from anyref.pipelines.sampling import VideoPasses
+from anyref.pipelines.side_by_side import in_turn
 from anyref.request import LatentShape, PixelShape
 
 FEWEST = 2  # blocks
 CHUNK = 4  # frames the VAE encodes at a time
 STEADY = 3  # chunks after which it holds all the features it keeps
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Of a request's references, and how they act (`models.strength`)."""
+
+    gains: tuple[float, ...] = ()
+    map: str = "attention"
+
+    @property
+    def acting(self) -> tuple[float, ...]:
+        """Those that are not 1."""
+        return tuple(gain for gain in self.gains if gain != 1.0)
+
+    @property
+    def contrasts(self) -> int:
+        """Passes of the transformer that they add to each step."""
+        return sum(gain > 0.0 for gain in self.acting) if self.map == "guidance" else 0
+
+
+NONE = Strengths()
 
 
 def steps(
@@ -41,6 +65,7 @@ def steps(
     image_tokens: int = 0,
     references: tuple[tuple[int, int], ...] = (),
     guided: bool = True,
+    strengths: Strengths = NONE,
     keeps: bool = True,
 ) -> Cost:
     """Peak of the denoising loop beside weights; operations of one step.
@@ -48,13 +73,14 @@ def steps(
     Args:
         model_class: of the transformer. config: its arguments.
         references: (h, w) latent cells of each picture that becomes tokens (Kaleido's).
-        guided: two passes per step. keeps: as the memory plan's.
+        guided: two passes per step. strengths: of references. keeps: as the memory plan's.
     """
     costs = []
     for blocks in (FEWEST, FEWEST + 1):
         with _without_numbers():
             model = _network(model_class, {**config, "num_layers": blocks}, dtype)
             made = _conditioning(config, cells, dtype, image_tokens, references)
+            made = replace(made, strength=_strength(config, cells, references, strengths))
             run = _Loop(model, made, config, cells, dtype, text_length, guided, keeps)
             costs.append(measure(run, (*model.parameters(), *model.buffers())))
     whole = costs[0].extrapolate(costs[1], config["num_layers"] - FEWEST)
@@ -81,18 +107,16 @@ class _Loop:
         size = (1, config["out_channels"], cells.num_frames, cells.height, cells.width)
         self.model, self.made, self.guided, self.keeps = model, made, guided, keeps
         self.latents = torch.empty(size)
-        self.texts = [torch.empty(1, text_length, config["text_dim"], dtype=dtype) for _ in "pn"]
+        texts = [torch.empty(1, text_length, config["text_dim"], dtype=dtype) for _ in "pn"]
+        self.texts = (texts[0], texts[1])
 
     @torch.no_grad()
     def __call__(self) -> None:
         passes = VideoPasses(self.model, self.made, self.latents, self.STEPS, remember=self.keeps)
         latents = self.latents
         for step in range(self.STEPS):
-            t = torch.tensor(500.0)
-            velocity = passes.velocity("cond", step, t, latents, self.texts[0], self.made)
-            if self.guided:
-                free = passes.velocity("uncond", step, t, latents, self.texts[1], self.made)
-                velocity = free + 5.0 * (velocity - free)
+            t, scale = torch.tensor(500.0), 5.0 if self.guided else 1.0
+            velocity = passes.guided(step, t, latents, self.texts, self.made, scale, in_turn)
             latents = latents + 0.1 * velocity
 
 
@@ -114,6 +138,27 @@ def _conditioning(
         if config.get("image_dim")
         else None,
         transformer_kwargs={"reference_hidden_states": pictures} if pictures else {},
+    )
+
+
+def _strength(
+    config: Mapping[str, Any],
+    cells: LatentShape,
+    references: tuple[tuple[int, int], ...],
+    strengths: Strengths,
+) -> ReferenceStrength | None:
+    """Strengths of references whose tokens are somewhere among the leading ones."""
+    gains = strengths.acting
+    if not gains:
+        return None
+    _, rows, columns = config["patch_size"]
+    leading = sum(height * width for height, width in references) // (rows * columns)
+    count = leading or cells.height * cells.width // (rows * columns)
+    return ReferenceStrength(
+        keys=torch.zeros(count, len(gains)),
+        gains=gains,
+        leading=leading,
+        map=strengths.map,  # type: ignore[arg-type]
     )
 
 

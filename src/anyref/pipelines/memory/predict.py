@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from anyref.pipelines.memory import dry_run
+from anyref.pipelines.memory.dry_run import NONE, Strengths
 from anyref.pipelines.memory.meter import Cost
 from anyref.pipelines.memory.plan import Plan
 from anyref.pipelines.memory.sizes import Form, ModelSizes
@@ -37,20 +38,19 @@ class Work:
     """What shall be made.
 
     Args:
-        shape: network frames and pixels. references: pictures. contrasts: references of the
-            strength map "guidance", with a pass of their own.
+        shape: network frames and pixels. references: pictures. strengths: of references.
     """
 
     shape: PixelShape
     steps: int
     guided: bool = True
     references: int = 1
-    contrasts: int = 0
+    strengths: Strengths = NONE
 
     @property
     def passes(self) -> int:
         """Of the transformer, per step."""
-        return 1 + self.guided + self.contrasts
+        return 1 + self.guided + self.strengths.contrasts
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ class Costs:
                 image_tokens=sizes.image_tokens,
                 references=((cells.height, cells.width),) * pictures,
                 guided=self.work.guided,
+                strengths=self.work.strengths,
                 keeps=keeps,
             )
         return self._steps[key]
@@ -251,7 +252,7 @@ def predict(costs: Costs, plan: Plan, accelerated: bool) -> Prediction:
         step=Stage(
             weights=on_device["step"],
             activations=loop.peak + transformer.widened(form),
-            flops=loop.flops * work.passes / (1 + work.guided),
+            flops=loop.flops,
             moved=work.passes * held["transformer"] if streamed else 0.0,
             from_disk=from_disk,
         ),
