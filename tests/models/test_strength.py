@@ -163,16 +163,17 @@ def test_guidance_hides_one_reference_a_pass_and_those_of_strength_0_in_all():
     video, like = StrengthOfVideo(strength, 9, 5), torch.zeros(1)
     assert video.contrasts == [(0, 2.0), (2, -0.5)]
     plain, without = (video.bias("cond", 0.0, like, without=k).gains for k in (None, 2))
-    hidden = [[HIDDEN if k in names else 0.0 for k in range(3)] for names in ({1}, {1, 2})]
-    assert plain[0].tolist() == [hidden[0]] * 9
-    assert without[0].tolist() == [hidden[1]] * 9
+    absent, both = ([HIDDEN if k in names else 0.0 for k in range(3)] for names in ({1}, {1, 2}))
+    assert plain[0].tolist() == [absent] * 9
+    assert without[0].tolist() == [absent] * 6 + [both] * 3  # references are as in the plain pass
 
 
-def test_guidance_adds_the_way_from_the_video_without_the_reference_to_that_with_it():
+def test_guidance_on_one_reference_alone_goes_from_the_video_without_it_to_that_with_it():
     """One step of a solver that adds velocities shows them; strength 0 is the video without."""
     pipe = tiny.kaleido()
     pipe.set_solver("euler")
     options = {"strength_map": "guidance", "guidance_scale": 1.0, "num_inference_steps": 1}
+    options["count"] = 1
     plain, hidden, doubled, half = (latents(pipe, g, **options) for g in (1.0, 0.0, 2.0, 0.5))
     for gamma, made in ((2.0, doubled), (0.5, half)):
         assert torch.allclose(made, hidden + gamma * (plain - hidden), atol=1e-5)

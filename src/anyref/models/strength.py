@@ -14,7 +14,8 @@ ones. So the fused kernels, which take no bias of their own, and sequences split
 stay as they are.
 
 "guidance" is classifier-free guidance on one reference (as InstructPix2Pix has it for its picture,
-arXiv 2211.09800, equation 3): one more pass per reference in which it alone is hidden, v_k, and
+arXiv 2211.09800, equation 3): one more pass per reference in which it alone is hidden from the
+video's tokens, v_k, and
 
     v + sum_k (gamma_k - 1) (v_full - v_k)
 
@@ -245,18 +246,20 @@ class StrengthOfVideo:
 
     def _gains(self, branch: str, progress: float, without: int | None) -> Tensor | None:
         """(B or 1, N, K) logits, None where all are 0."""
-        hidden = [gain == 0.0 or k == without for k, gain in enumerate(self.strength.gains)]
+        absent = torch.tensor([gain == 0.0 for gain in self.strength.gains])
         gains = None
         if self.strength.map == "uniform":
             gains = self.logits.expand_as(self.keys).clone()
         elif self.strength.map == "attention" and branch in self.maps and progress >= START:
             gains = self.logits.to(self.maps[branch]) * self.maps[branch]
-        elif any(hidden):
+        elif without is not None or 0.0 in self.strength.gains:
             gains = torch.zeros_like(self.keys)
         if gains is None:
             return None
+        if without is not None:
+            gains[..., without] = HIDDEN
         gains[:, : self.strength.leading] = 0.0
-        return gains.masked_fill(torch.tensor(hidden, device=gains.device), HIDDEN)
+        return gains.masked_fill(absent.to(gains.device), HIDDEN)
 
     def learn(self, branch: str, bias: KeyBias) -> None:
         """Keep the map that a pass has read; a pass that a step cache skipped has read none.
