@@ -1,4 +1,7 @@
-"""The plot of benchmarks/strength.py as SVG: one panel per family and measure."""
+"""The plot of benchmarks/strength.py as SVG: one panel per family and measure.
+
+Drawn are means over clips of the difference to strength 1 on the same clip.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ PANELS = (
     ("change per frame, grey levels", (("change", "#2b8a3e"),)),
 )
 FAMILIES = ("kaleido", "magref")
-DASHES = {"attention": "none", "uniform": "4 3"}
+DASHES = {"guidance": "none", "attention": "1.5 2.5", "uniform": "6 3"}
 WIDTH, HEIGHT, LEFT, TOP = 210.0, 150.0, 40.0, 40.0  # of a panel and its margins
 
 
 def draw(summary: dict[str, Any]) -> str:
     """Lines with 95 % intervals over strength, on a logarithmic axis.
 
-    Blue is the subject whose strength is changed, orange the others; broken lines are the uniform
-    map.
+    Blue is the subject whose strength is changed, orange the others; whole lines are the map
+    guidance, dotted ones attention, broken ones uniform.
     """
     strengths = summary["strengths"]
     shapes = [
@@ -32,7 +35,8 @@ def draw(summary: dict[str, Any]) -> str:
     width, height = len(PANELS) * (WIDTH + LEFT) + 20, len(FAMILIES) * (HEIGHT + TOP) + 50
     legend = (
         f'<text x="10" y="{height - 12}">blue: the chosen subject; orange: the others; '
-        "broken: map uniform; bars: 95 % over clips</text>"
+        "whole: map guidance; dotted: attention; broken: uniform; against strength 1 on the same "
+        "clip, bars: 95 %</text>"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -53,7 +57,7 @@ def _panel(
     row: int,
 ) -> str:
     made = summary[family]
-    values = [x for how in DASHES for name, _ in lines for point in made[how][name]["mean"]
+    values = [x for how in DASHES for name, _ in lines for point in made[how][name]["against_1"]
               for x in point]  # fmt: skip
     low, high = min(values), max(values)
     pad = max(1e-3, (high - low) * 0.06)
@@ -76,7 +80,7 @@ def _panel(
         parts.append(f'<text x="{x}" y="{y0 + HEIGHT + 12}" text-anchor="middle">{strength}</text>')
     for how, dash in DASHES.items():
         for name, colour in lines:
-            points = made[how][name]["mean"]
+            points = made[how][name]["against_1"]
             ends = [at(s, p[0]) for s, p in zip(strengths, points, strict=True)]
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in ends)
             parts.append(
