@@ -1,6 +1,6 @@
 """What a reference's strength does to the chosen subject, to the others, and to motion.
 
-    python benchmarks/strength.py WORK [--clips 12] [--families kaleido,magref]
+    python benchmarks/strength.py WORK [--clips 24] [--families kaleido,magref]
 
 Held-out clips of the cutout world, by turns with three and two subjects and a place; one subject is
 chosen (each lane in turn) and given a strength from 0.5 to 4, with every map; the seed stays. Every
@@ -134,7 +134,7 @@ def summarise(records: dict[str, Record], families: list[str], clips: int) -> di
 
 def main() -> None:
     """Make what is missing, then summarise."""
-    given = asked(clips=12)
+    given = asked(clips=24)
     records = run_missing(
         given.work / "records.jsonl",
         tasks(given.families, given.clips),

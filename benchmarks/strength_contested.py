@@ -1,6 +1,6 @@
 """What strength does where it has something to decide: the picture is not what the words say.
 
-    python benchmarks/strength_contested.py WORK [--clips 6] [--families kaleido,magref]
+    python benchmarks/strength_contested.py WORK [--clips 8] [--families kaleido,magref]
 
 As benchmarks/strength.py, but the chosen reference shows a subject of another clip, under the name
 and the words of its own. Measured in its lane by template matching: how well the picture's subject
@@ -91,7 +91,7 @@ def summarise(records: dict[str, Record], families: list[str], clips: int) -> di
 
 def main() -> None:
     """Make what is missing, then summarise."""
-    given = asked(clips=6)
+    given = asked(clips=8)
     records = run_missing(
         given.work / "contested.jsonl",
         tasks(given.families, given.clips, STRENGTHS),
