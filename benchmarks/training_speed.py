@@ -166,7 +166,7 @@ def plain_loop(steps: int) -> Speed:
     """The prototype's manner: eager, float32 weights, bf16 autocast, AdamW, ready tensors."""
     torch.manual_seed(0)
     network = WanTransformer3DModel(**PROTOTYPE).train()
-    network.set_attention_backend(FUSED)  # diffusers keeps the last choice for all models
+    network.set_attention_backend(FUSED)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     shape = (BATCH, PROTOTYPE["in_channels"], LATENT_FRAMES, CELLS, CELLS)

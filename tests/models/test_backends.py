@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 import tiny
 from anyref.errors import RequestError
@@ -94,4 +95,9 @@ def test_the_kernel_reaches_every_attention_layer():
     kinds = {attention.processor._attention_backend for block in transformer.blocks
              for attention in (block.attn1, block.attn2)}  # fmt: skip
     assert kinds == {"_native_math"}
-    backends.use(transformer, "native", CPU)  # of the whole process as well
+
+
+def test_a_kernel_is_one_models_and_no_others():
+    before = _AttentionBackendRegistry.get_active_backend()
+    backends.use(tiny.kaleido().transformer, "math", CPU)
+    assert _AttentionBackendRegistry.get_active_backend() == before

@@ -16,6 +16,7 @@ from diffusers.models.attention_dispatch import (
     AttentionBackendName,
     _AttentionBackendRegistry,
     _check_attention_backend_requirements,
+    attention_backend,
 )
 
 from anyref.errors import RequestError
@@ -93,4 +94,18 @@ def use(
         raise RequestError(
             f"attention {name!r} cannot be used: {fault}; leave it out or use native"
         )
-    transformer.set_attention_backend(BACKENDS[name])
+    set_kernel(transformer, BACKENDS[name])
+
+
+def set_kernel(transformer: Any, backend: str) -> None:
+    """Set a transformer's attention kernel, and no other's: diffusers keeps it for all models.
+
+    Args:
+        backend: diffusers' name.
+
+    Raises:
+        ValueError, RuntimeError, ImportError: of diffusers, for a kernel that cannot be used.
+    """
+    of_all, _ = _AttentionBackendRegistry.get_active_backend()
+    with attention_backend(of_all):  # whose end brings it back
+        transformer.set_attention_backend(backend)

@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
 
 from anyref.errors import TrainingError
+from anyref.models.backends import set_kernel
 from anyref.pipelines import parallel
 from anyref.pipelines.base import AnyRefPipeline
 from anyref.pipelines.loading import WEIGHTED_COMPONENTS, load_pipeline
@@ -218,7 +219,7 @@ def set_attention(transformer: Any, name: str) -> None:
         TrainingError: for a backend that diffusers does not know or cannot use here.
     """
     try:
-        transformer.set_attention_backend(name)
+        set_kernel(transformer, name)
     except (ValueError, RuntimeError, ImportError) as error:
         raise TrainingError(f"engine.attention {name!r} cannot be used: {error}") from error
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(name == "_native_math")
