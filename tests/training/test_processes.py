@@ -92,12 +92,17 @@ run(load_recipe(sys.argv[1]))
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_kill_at_a_random_step_and_resume_give_the_identical_curve(recipe, tmp_path, family):
+    """Each in a process of its own: what other tests have left in this one may change last bits."""
     options = {"steps": 30, "checkpoints": {"every": 4}}
-    run(recipe(family, folder=str(tmp_path / "whole"), **options))
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(RUN))
-    made = recipe(family, folder=str(tmp_path / "run"), **options)
-    command = [sys.executable, str(script), str(write_recipe(made, tmp_path / "r.yaml"))]
+
+    def command_of(folder):
+        made = recipe(family, folder=str(tmp_path / folder), **options)
+        return [sys.executable, str(script), str(write_recipe(made, tmp_path / f"{folder}.yaml"))]
+
+    subprocess.run(command_of("whole"), check=True, capture_output=True)
+    command = command_of("run")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -108,7 +113,7 @@ def test_kill_at_a_random_step_and_resume_give_the_identical_curve(recipe, tmp_p
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    run(made)
+    subprocess.run(command, check=True, capture_output=True)
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
 
 
