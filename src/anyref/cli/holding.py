@@ -104,7 +104,7 @@ class Asked:
     shape: PixelShape
     steps: int
     guided: bool
-    pictures: int = 1
+    pictures: int
     strengths: tuple[float, ...] = ()
     strength_map: str = "attention"
 

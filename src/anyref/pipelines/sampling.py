@@ -270,8 +270,8 @@ def denoise(
 ) -> Tensor:
     """From noise to clean latents, over the timesteps that the scheduler was given.
 
-    Guidance is on text only: conditional and unconditional passes share the references,
-    v = v_neg + g (v_pos - v_neg). At g <= 1, or without negative text, one pass per step.
+    Conditional and unconditional passes share the references; what a step consists of:
+    `VideoPasses.guided`.
 
     Args:
         latents: (B, C, F, H, W) float32 noise.
@@ -285,7 +285,6 @@ def denoise(
     Returns:
         (B, C, F, H, W) float32.
     """
-    positive, negative = text
     steps = scheduler.timesteps
     passes = VideoPasses(
         transformer,
@@ -305,11 +304,11 @@ def denoise(
         side_by_side(at_once=passes.independent(latents, conditioning)) as together,
     ):
         for i, t in enumerate(steps):
-            texts = (positive, negative)
-            velocity = passes.guided(i, t, latents, texts, conditioning, guidance_scale, together)
+            velocity = passes.guided(i, t, latents, text, conditioning, guidance_scale, together)
             latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
             if callback is not None:
-                latents, positive, negative = _after(callback, i, t, (latents, positive, negative))
+                latents, positive, negative = _after(callback, i, t, (latents, *text))
+                text = (positive, negative)
     return latents
 
 
